@@ -1,0 +1,208 @@
+"""The bundle's manifest: the one bridge between training and serving.
+
+A bundle is a folder: ``manifest.json`` beside the files it lists (``model.onnx``, ``rig.npz``, ``avatar.glb``,
+licences). The server owns this contract and ``export`` writes it. Reading is strict: an unknown field, a
+missing file, a wrong hash or sizes that contradict each other refuse the bundle with a sentence that says
+which. Nothing in a bundle is ever unpickled or imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from streamer.contract.errors import FaceError
+from streamer.contract.grid import Grid
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+
+class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A session-time choice in frames, with the same lengths in samples."""
+
+    min_frames: int
+    max_frames: int
+    default_frames: int
+    default_samples: int
+
+
+class Timing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The grid of the bundle; see ``streamer.contract.grid``. ``context`` is what remains of a segment at the
+    default hop and lookahead, in frames, and of the window, in samples."""
+
+    sample_rate_hz: int
+    frame_rate_hz: int
+    window_samples: int
+    tail_samples: int
+    segment_frames: int
+    context_frames: int
+    context_samples: int
+    hop: Choice
+    lookahead: Choice
+    prefix_frames: int
+
+    def grid(self) -> Grid:
+        """The ``Grid`` of these sizes; raises ValueError where they contradict each other."""
+        return Grid(
+            self.sample_rate_hz,
+            self.frame_rate_hz,
+            self.window_samples,
+            self.tail_samples,
+            self.segment_frames,
+        )
+
+
+class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The network's file and what it computes.
+
+    Graph inputs: ``audio`` float32 (B, window_samples) in [-1, 1]; ``noise`` float32 (B, T, C), standard normal;
+    ``prefix`` float32 (B, T, C), frames already emitted, in output units; ``prefix_mask`` float32 (B, T), 1 where
+    the prefix holds; ``style`` float32 (B, S), weights over ``styles``. Output: ``motion`` float32 (B, T, C).
+    T = segment_frames, C = len(channels), S = len(styles); only B is dynamic.
+    """
+
+    file: str
+    denoise_steps: int
+    parameters: int
+    precision: str
+
+
+class Motion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a frame is: the kind, its channels in order, and the unit of one value."""
+
+    kind: Literal["coefficients", "vertices"]
+    channels: list[str]
+    unit: str
+    minimum: float
+    maximum: float
+
+
+class Rig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The face: ``file`` (npz: template (V,3), basis (C,V,3), metres) and ``avatar`` (glb with named morphs)."""
+
+    name: str
+    file: str
+    avatar: str
+    vertices: int
+    licence: str
+
+
+class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the weights come from."""
+
+    speech: str
+    speech_hours: float
+    audio_encoder: str
+    hardware: str
+    hours: float
+    commit: str
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that the server knows of a model. ``files`` maps each file's name to its sha256 in hex."""
+
+    format: Literal["diffspeaker-bundle"]
+    format_version: int
+    name: str
+    version: str
+    licence: str
+    timing: Timing
+    model: Model
+    motion: Motion
+    styles: list[str]
+    default_style: str
+    rig: Rig
+    training: Training
+    files: dict[str, str]
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256 in hex, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """Reads and checks a bundle's manifest and the hash of every file it lists.
+
+    Args:
+        bundle: the bundle's folder.
+
+    Raises:
+        FaceError: ``bad_bundle``, with a sentence that names the file or field at fault.
+    """
+    path = bundle / MANIFEST_NAME
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise FaceError(
+            "bad_bundle", f"The bundle {bundle} has no readable {MANIFEST_NAME}: {error.strerror}."
+        ) from None
+    try:
+        manifest = msgspec.json.decode(raw, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise FaceError("bad_bundle", f"{path} is not a valid manifest: {error}.") from None
+    _check(manifest, bundle)
+    return manifest
+
+
+def _check(manifest: Manifest, bundle: Path) -> None:
+    def refuse(sentence: str) -> FaceError:
+        return FaceError("bad_bundle", f"The bundle {bundle} is refused: {sentence}.")
+
+    timing = manifest.timing
+    if manifest.format_version != FORMAT_VERSION:
+        raise refuse(f"its format version is {manifest.format_version}, this server reads {FORMAT_VERSION}")
+    try:
+        grid = timing.grid()
+    except ValueError as error:
+        raise refuse(str(error)) from None
+    for name, choice, samples in (
+        ("hop", timing.hop, grid.frame_sample(timing.hop.default_frames)),
+        ("lookahead", timing.lookahead, grid.lookahead_samples(timing.lookahead.default_frames)),
+    ):
+        if not 0 <= choice.min_frames <= choice.default_frames <= choice.max_frames:
+            raise refuse(f"its {name} default lies outside its range")
+        if choice.default_samples != samples:
+            raise refuse(
+                f"its default {name} is {samples} samples, the manifest says {choice.default_samples}"
+            )
+    if timing.hop.min_frames < 1:
+        raise refuse("its hop may not be shorter than one frame")
+    if timing.hop.max_frames + timing.lookahead.max_frames + timing.prefix_frames > timing.segment_frames:
+        raise refuse("its longest hop, lookahead and prefix do not fit into a segment")
+    if timing.context_frames != grid.context_frames(
+        timing.hop.default_frames, timing.lookahead.default_frames
+    ):
+        raise refuse("its context_frames contradict hop and lookahead")
+    if (
+        timing.context_samples
+        != timing.window_samples - timing.hop.default_samples - timing.lookahead.default_samples
+    ):
+        raise refuse("its context_samples contradict hop and lookahead")
+    channels = manifest.motion.channels
+    if not channels or len(set(channels)) != len(channels):
+        raise refuse("its channel names are empty or repeat")
+    if not manifest.styles or manifest.default_style not in manifest.styles:
+        raise refuse("its default style is not among its styles")
+    for name in (manifest.model.file, manifest.rig.file, manifest.rig.avatar):
+        if name not in manifest.files:
+            raise refuse(f"{name} is not in its list of files")
+    for name, expected in manifest.files.items():
+        if Path(name).name != name:
+            raise refuse(f"the file name {name!r} leaves the bundle's folder")
+        file = bundle / name
+        if not file.is_file():
+            raise refuse(f"{name} is missing")
+        if sha256(file) != expected:
+            raise refuse(f"{name} does not match its sha256, so it was changed or cut short")
+
+
+def write_manifest(manifest: Manifest, bundle: Path) -> None:
+    """Writes ``manifest.json`` with indentation, then reads it back through every check."""
+    (bundle / MANIFEST_NAME).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    read_manifest(bundle)

@@ -1,0 +1,366 @@
+"""Protocol v1's codec: bytes in, values out, and back. PROTOCOL.md is the specification in words.
+
+Control messages are JSON text, media is little-endian binary with every field 4-byte aligned and every payload
+8-byte aligned, so that a browser can view it without a copy. Nothing here knows of sockets or time. Decoding
+raises ``FaceError`` with the code that the peer is told; it never raises anything else on any input.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from streamer.contract.errors import FaceError
+
+VERSION = 1
+SUBPROTOCOL = "diffspeaker.v1"
+MAX_MESSAGE_BYTES = 1 << 20
+MIN_SAMPLE_RATE_HZ, MAX_SAMPLE_RATE_HZ = 8_000, 192_000
+
+Role = Literal["publish", "watch", "converse"]
+Encoding = Literal["s16", "f32"]
+Kind = Literal["coefficients", "vertices"]
+DType = Literal["f32", "f16", "i16"]
+
+F32 = npt.NDArray[np.float32]
+
+
+# ---- control: client to server ---------------------------------------------------------------------------
+
+
+class _Message(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True, omit_defaults=True):
+    """Base of every JSON message: the class's tag travels in ``type``."""
+
+
+class AudioFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The PCM that a publisher will send: encoding, rate (8000 to 192000 Hz), 1 or 2 interleaved channels."""
+
+    encoding: Encoding
+    sample_rate_hz: int
+    channels: int
+
+
+class OutputFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The frames that a client wants."""
+
+    kind: Kind = "coefficients"
+    dtype: DType = "f32"
+
+
+class Hello(_Message, tag="hello"):
+    """The first message of every connection. ``style`` maps style names to weights."""
+
+    version: int
+    role: Role
+    token: str | None = None
+    audio: AudioFormat | None = None
+    output: OutputFormat = OutputFormat()
+    lookahead_ms: float | None = None
+    hop_ms: float | None = None
+    style: dict[str, float] | None = None
+    seed: int | None = None
+    audio_passthrough: bool = False
+
+
+class SetStyle(_Message, tag="style"):
+    """A publisher's new style, from the next window on."""
+
+    style: dict[str, float]
+
+
+class Interrupt(_Message, tag="interrupt"):
+    """Drop everything not yet emitted and close the mouth."""
+
+
+class End(_Message, tag="end"):
+    """No more audio: flush the tail, then ``ended``."""
+
+
+class ClockRequest(_Message, tag="clock"):
+    """Asks for the server's clock; ``client_time_s`` comes back unchanged."""
+
+    client_time_s: float
+
+
+ClientMessage = Hello | SetStyle | Interrupt | End | ClockRequest
+
+
+# ---- control: server to client ---------------------------------------------------------------------------
+
+
+class Welcome(_Message, tag="welcome"):
+    """The answer to ``hello``: everything that a client must know to show frames.
+
+    ``channels`` names the columns of a coefficient frame, in order. A value of an i16 frame times ``scale`` is
+    the value itself; ``scale`` is 1 for f32 and f16. ``width`` is the number of values in one frame.
+    ``face_delay_ms`` is how far the face lags the audio of the same instant when the audio arrives in real time.
+    """
+
+    version: int
+    session: str
+    stream: str
+    role: Role
+    epoch: int
+    bundle: str
+    kind: Kind
+    dtype: DType
+    width: int
+    scale: float
+    channels: list[str]
+    unit: str
+    frame_rate_hz: int
+    sample_rate_hz: int
+    hop_ms: float
+    lookahead_ms: float
+    face_delay_ms: float
+    styles: list[str]
+    style: dict[str, float]
+    server_time_s: float
+
+
+class StyleEcho(_Message, tag="style"):
+    """The style in force from frame ``from_frame`` of ``epoch`` on."""
+
+    style: dict[str, float]
+    epoch: int
+    from_frame: int
+
+
+class Interrupted(_Message, tag="interrupted"):
+    """The old epoch's last frame (the mouth is closed there) and the number of the new epoch."""
+
+    epoch: int
+    last_frame: int
+
+
+class Ended(_Message, tag="ended"):
+    """The stream is over: how many frames the last epoch had and how long its audio was."""
+
+    epoch: int
+    frames: int
+    audio_s: float
+
+
+class ClockReply(_Message, tag="clock"):
+    """The server's monotonic clock, in seconds, read while answering."""
+
+    client_time_s: float
+    server_time_s: float
+
+
+class Stats(_Message, tag="stats"):
+    """Once a second: this connection's dropped frames and the stream's late windows, since its start."""
+
+    dropped_frames: int
+    late_windows: int
+    frames: int
+    queue_ms: float
+
+
+class ErrorMessage(_Message, tag="error"):
+    """A named error. The connection closes after it."""
+
+    code: str
+    message: str
+    hint: str
+
+
+ServerMessage = Welcome | StyleEcho | Interrupted | Ended | ClockReply | Stats | ErrorMessage
+
+_client_decoder = msgspec.json.Decoder(ClientMessage)
+_server_decoder = msgspec.json.Decoder(ServerMessage)
+_encoder = msgspec.json.Encoder()
+_CLIENT_TYPES = ("hello", "style", "interrupt", "end", "clock")
+_SERVER_TYPES = ("welcome", "style", "interrupted", "ended", "clock", "stats", "error")
+
+
+def encode_message(message: ClientMessage | ServerMessage) -> str:
+    """One control message as JSON text."""
+    return _encoder.encode(message).decode()
+
+
+def decode_client_message(text: str | bytes) -> ClientMessage:
+    """A client's control message; raises ``bad_json``, ``unknown_type`` or ``bad_message``."""
+    return _decode(text, _client_decoder, _CLIENT_TYPES)
+
+
+def decode_server_message(text: str | bytes) -> ServerMessage:
+    """A server's control message; raises as ``decode_client_message`` does."""
+    return _decode(text, _server_decoder, _SERVER_TYPES)
+
+
+def _decode(text: str | bytes, decoder: msgspec.json.Decoder[Any], types: tuple[str, ...]) -> Any:
+    try:
+        return decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        reason = str(error)
+    # Only a refused message is read a second time, to tell the peer which of three things is wrong with it.
+    try:
+        generic = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise FaceError("bad_json", f"The message is not JSON: {error}.") from None
+    if not isinstance(generic, dict) or "type" not in generic:
+        raise FaceError("bad_message", "The message is not an object with a 'type'.") from None
+    if generic["type"] not in types:
+        raise FaceError("unknown_type", f"There is no message type {str(generic['type'])[:40]!r}.") from None
+    raise FaceError("bad_message", f"The {generic['type']!r} message is not valid: {reason[:200]}.") from None
+
+
+# ---- media -----------------------------------------------------------------------------------------------
+
+AUDIO, FRAMES, PASSTHROUGH = 1, 2, 3
+FLAG_EASED = 1  # these frames were eased toward rest after an interrupt, not denoised
+FLAG_LAST = 2  # the last frames of their epoch
+
+_AUDIO = struct.Struct("<B7x")
+_FRAMES = struct.Struct("<BBBBIIIIIdd")
+_PASSTHROUGH = struct.Struct("<B3xIIIdII")
+assert (_AUDIO.size, _FRAMES.size, _PASSTHROUGH.size) == (8, 40, 32)
+
+_DTYPES: tuple[DType, ...] = ("f32", "f16", "i16")
+_KINDS: tuple[Kind, ...] = ("coefficients", "vertices")
+_NUMPY = {"f32": np.dtype("<f4"), "f16": np.dtype("<f2"), "i16": np.dtype("<i2")}
+# i16 full scale: coefficients lie in [0, 1], vertices within half a metre of the head's centre.
+_I16_FULL_SCALE = {"coefficients": 1.0, "vertices": 0.5}
+
+
+def scale_of(kind: Kind, dtype: DType) -> float:
+    """What one unit of a frame's values means: the value itself is ``raw * scale``."""
+    return _I16_FULL_SCALE[kind] / 32767 if dtype == "i16" else 1.0
+
+
+@dataclass(frozen=True)
+class Frames:
+    """One binary frames message.
+
+    Attributes:
+        values: float32 (count, width); coefficients, or x y z of each vertex in metres.
+        epoch: the stream's epoch. seq: this stream's message number, so a gap tells of a drop.
+        first_frame: index, within the epoch, of the first frame. pts_s: its time on the epoch's audio clock.
+        emit_time_s: the server's monotonic clock when the frames left the crossfader.
+    """
+
+    values: F32
+    kind: Kind
+    dtype: DType
+    flags: int
+    epoch: int
+    seq: int
+    first_frame: int
+    pts_s: float
+    emit_time_s: float
+
+
+@dataclass(frozen=True)
+class Passthrough:
+    """The speaker's audio at the model's rate: ``samples`` int16 (n,), the first at ``pts_s`` of ``epoch``."""
+
+    samples: npt.NDArray[np.int16]
+    epoch: int
+    seq: int
+    pts_s: float
+    sample_rate_hz: int
+
+
+def check_audio_format(audio: AudioFormat) -> None:
+    """Raises ``bad_audio_format`` unless rate and channels are within the protocol's range."""
+    if not MIN_SAMPLE_RATE_HZ <= audio.sample_rate_hz <= MAX_SAMPLE_RATE_HZ:
+        raise FaceError("bad_audio_format", f"The sample rate {audio.sample_rate_hz} Hz is out of range.")
+    if audio.channels not in (1, 2):
+        raise FaceError("bad_audio_format", f"{audio.channels} channels are not supported.")
+
+
+def encode_audio(pcm: npt.NDArray[Any], encoding: Encoding) -> bytes:
+    """An audio message from interleaved or (n, channels) PCM, already int16 or float32 in [-1, 1]."""
+    dtype = "<i2" if encoding == "s16" else "<f4"
+    return _AUDIO.pack(AUDIO) + np.ascontiguousarray(pcm, dtype=dtype).tobytes()
+
+
+def decode_audio(message: bytes | memoryview, audio: AudioFormat) -> F32:
+    """The samples of an audio message, float32 (n,), mixed to mono, in [-1, 1] for s16.
+
+    Raises ``bad_message`` (not an audio message), ``bad_audio_size`` or ``bad_audio_values``.
+    """
+    if len(message) < _AUDIO.size or message[0] != AUDIO:
+        raise FaceError("bad_message", "The binary message does not begin with an audio header.")
+    width = 2 if audio.encoding == "s16" else 4
+    payload = memoryview(message)[_AUDIO.size :]
+    if len(payload) % (width * audio.channels):
+        raise FaceError(
+            "bad_audio_size",
+            f"{len(payload)} bytes are not whole {audio.encoding} samples of {audio.channels} channel(s).",
+        )
+    if audio.encoding == "s16":
+        pcm = np.frombuffer(payload, "<i2").astype(np.float32) * np.float32(1 / 32768)
+    else:
+        pcm = np.frombuffer(payload, "<f4").astype(np.float32)
+        if not np.isfinite(pcm).all():
+            raise FaceError("bad_audio_values", "The audio holds NaN or infinite samples.")
+    if audio.channels == 2:
+        # Halved before adding, so that two huge finite samples cannot overflow to infinity.
+        pcm = pcm[0::2] * np.float32(0.5) + pcm[1::2] * np.float32(0.5)
+    return pcm
+
+
+def encode_frames(frames: Frames) -> bytes:
+    """A frames message; i16 values outside full scale are clipped."""
+    count, width = frames.values.shape
+    if frames.dtype == "i16":
+        raw = np.rint(np.clip(frames.values / scale_of(frames.kind, "i16"), -32767, 32767)).astype("<i2")
+    else:
+        raw = frames.values.astype(_NUMPY[frames.dtype])
+    header = _FRAMES.pack(
+        FRAMES,
+        _DTYPES.index(frames.dtype),
+        _KINDS.index(frames.kind),
+        frames.flags,
+        frames.epoch,
+        frames.seq,
+        frames.first_frame,
+        count,
+        width,
+        frames.pts_s,
+        frames.emit_time_s,
+    )
+    return header + raw.tobytes()
+
+
+def decode_frames(message: bytes | memoryview) -> Frames:
+    """A frames message; raises ``bad_message`` where it is cut short or its fields are unknown."""
+    if len(message) < _FRAMES.size or message[0] != FRAMES:
+        raise FaceError("bad_message", "The binary message does not begin with a frames header.")
+    _, dtype_id, kind_id, flags, epoch, seq, first, count, width, pts_s, emit_s = _FRAMES.unpack_from(message)
+    if dtype_id >= len(_DTYPES) or kind_id >= len(_KINDS):
+        raise FaceError("bad_message", "The frames message has an unknown dtype or kind.")
+    dtype, kind = _DTYPES[dtype_id], _KINDS[kind_id]
+    payload = memoryview(message)[_FRAMES.size :]
+    if len(payload) != count * width * _NUMPY[dtype].itemsize:
+        raise FaceError("bad_message", "The frames message's length contradicts its count and width.")
+    values = np.frombuffer(payload, _NUMPY[dtype]).reshape(count, width).astype(np.float32)
+    if dtype == "i16":
+        values *= np.float32(scale_of(kind, dtype))
+    return Frames(values, kind, dtype, flags, epoch, seq, first, pts_s, emit_s)
+
+
+def encode_passthrough(audio: Passthrough) -> bytes:
+    """A passthrough message."""
+    header = _PASSTHROUGH.pack(
+        PASSTHROUGH, audio.epoch, audio.seq, len(audio.samples), audio.pts_s, audio.sample_rate_hz, 0
+    )
+    return header + audio.samples.astype("<i2").tobytes()
+
+
+def decode_passthrough(message: bytes | memoryview) -> Passthrough:
+    """A passthrough message; raises ``bad_message`` where it is cut short."""
+    if len(message) < _PASSTHROUGH.size or message[0] != PASSTHROUGH:
+        raise FaceError("bad_message", "The binary message does not begin with a passthrough header.")
+    _, epoch, seq, count, pts_s, rate, _ = _PASSTHROUGH.unpack_from(message)
+    payload = memoryview(message)[_PASSTHROUGH.size :]
+    if len(payload) != 2 * count:
+        raise FaceError("bad_message", "The passthrough message's length contradicts its count.")
+    return Passthrough(np.frombuffer(payload, "<i2").astype(np.int16), epoch, seq, pts_s, rate)
