@@ -58,7 +58,7 @@ class Grid:
         return frame / self.frame_rate_hz
 
     def frames_within(self, samples: int) -> int:
-        """How many frames stand before the end of ``samples`` samples: those with ``frame_sample(i) < samples``."""
+        """How many frames stand within ``samples`` samples: those with ``frame_sample(i) < samples``."""
         return -(-samples * self.frame_rate_hz // self.sample_rate_hz) if samples > 0 else 0
 
     def window_end(self, newest_frame: int) -> int:
@@ -74,7 +74,7 @@ class Grid:
         return 1000 * self.lookahead_samples(lookahead_frames) / self.sample_rate_hz
 
     def lookahead_frames(self, lookahead_ms: float) -> int:
-        """The number of held-back frames whose lookahead lies nearest to ``lookahead_ms`` (never negative)."""
+        """The held-back frames whose lookahead lies nearest to ``lookahead_ms`` (never negative)."""
         tail_ms = 1000 * self.tail_samples / self.sample_rate_hz
         return max(0, round((lookahead_ms - tail_ms) * self.frame_rate_hz / 1000))
 

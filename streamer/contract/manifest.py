@@ -1,9 +1,9 @@
 """The bundle's manifest: the one bridge between training and serving.
 
-A bundle is a folder: ``manifest.json`` beside the files it lists (``model.onnx``, ``rig.npz``, ``avatar.glb``,
-licences). The server owns this contract and ``export`` writes it. Reading is strict: an unknown field, a
-missing file, a wrong hash or sizes that contradict each other refuse the bundle with a sentence that says
-which. Nothing in a bundle is ever unpickled or imported.
+A bundle is a folder: ``manifest.json`` beside the files it lists (``model.onnx``, ``rig.npz``,
+``avatar.glb``, licences). The server owns this contract and ``export`` writes it. Reading is strict: an
+unknown field, a missing file, a wrong hash or sizes that contradict each other refuse the bundle with a
+sentence that says which. Nothing in a bundle is ever unpickled or imported.
 """
 
 from __future__ import annotations
@@ -59,9 +59,10 @@ class Timing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The network's file and what it computes.
 
-    Graph inputs: ``audio`` float32 (B, window_samples) in [-1, 1]; ``noise`` float32 (B, T, C), standard normal;
-    ``prefix`` float32 (B, T, C), frames already emitted, in output units; ``prefix_mask`` float32 (B, T), 1 where
-    the prefix holds; ``style`` float32 (B, S), weights over ``styles``. Output: ``motion`` float32 (B, T, C).
+    Graph inputs: ``audio`` float32 (B, window_samples) in [-1, 1]; ``noise`` float32 (B, T, C), standard
+    normal; ``prefix`` float32 (B, T, C), frames already emitted, in output units; ``prefix_mask`` float32
+    (B, T), 1 where the prefix holds; ``style`` float32 (B, S), weights over ``styles``. Output: ``motion``
+    float32 (B, T, C).
     T = segment_frames, C = len(channels), S = len(styles); only B is dynamic.
     """
 
@@ -82,7 +83,7 @@ class Motion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The face: ``file`` (npz: template (V,3), basis (C,V,3), metres) and ``avatar`` (glb with named morphs)."""
+    """The face: ``file`` (npz: template (V,3), basis (C,V,3), metres), ``avatar`` (glb, named morphs)."""
 
     name: str
     file: str

@@ -1,15 +1,15 @@
 """Protocol v1's codec: bytes in, values out, and back. PROTOCOL.md is the specification in words.
 
-Control messages are JSON text, media is little-endian binary with every field 4-byte aligned and every payload
-8-byte aligned, so that a browser can view it without a copy. Nothing here knows of sockets or time. Decoding
-raises ``FaceError`` with the code that the peer is told; it never raises anything else on any input.
+Control messages are JSON text, media is little-endian binary with every field 4-byte aligned and every
+payload 8-byte aligned, so that a browser can view it without a copy. Nothing here knows of sockets or time.
+Decoding raises ``FaceError`` with the code that the peer is told; it never raises anything else on any input.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -52,7 +52,7 @@ class OutputFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dtype: DType = "f32"
 
 
-class Hello(_Message, tag="hello"):
+class Hello(_Message, frozen=True, tag="hello"):
     """The first message of every connection. ``style`` maps style names to weights."""
 
     version: int
@@ -67,21 +67,21 @@ class Hello(_Message, tag="hello"):
     audio_passthrough: bool = False
 
 
-class SetStyle(_Message, tag="style"):
+class SetStyle(_Message, frozen=True, tag="style"):
     """A publisher's new style, from the next window on."""
 
     style: dict[str, float]
 
 
-class Interrupt(_Message, tag="interrupt"):
+class Interrupt(_Message, frozen=True, tag="interrupt"):
     """Drop everything not yet emitted and close the mouth."""
 
 
-class End(_Message, tag="end"):
+class End(_Message, frozen=True, tag="end"):
     """No more audio: flush the tail, then ``ended``."""
 
 
-class ClockRequest(_Message, tag="clock"):
+class ClockRequest(_Message, frozen=True, tag="clock"):
     """Asks for the server's clock; ``client_time_s`` comes back unchanged."""
 
     client_time_s: float
@@ -93,12 +93,13 @@ ClientMessage = Hello | SetStyle | Interrupt | End | ClockRequest
 # ---- control: server to client ---------------------------------------------------------------------------
 
 
-class Welcome(_Message, tag="welcome"):
+class Welcome(_Message, frozen=True, tag="welcome"):
     """The answer to ``hello``: everything that a client must know to show frames.
 
-    ``channels`` names the columns of a coefficient frame, in order. A value of an i16 frame times ``scale`` is
-    the value itself; ``scale`` is 1 for f32 and f16. ``width`` is the number of values in one frame.
-    ``face_delay_ms`` is how far the face lags the audio of the same instant when the audio arrives in real time.
+    ``channels`` names the columns of a coefficient frame, in order. A value of an i16 frame times ``scale``
+    is the value itself; ``scale`` is 1 for f32 and f16. ``width`` is the number of values in one frame.
+    ``face_delay_ms`` is how far the face lags the audio of the same instant when the audio arrives in real
+    time: a client that plays the audio delays it by as much.
     """
 
     version: int
@@ -123,7 +124,7 @@ class Welcome(_Message, tag="welcome"):
     server_time_s: float
 
 
-class StyleEcho(_Message, tag="style"):
+class StyleEcho(_Message, frozen=True, tag="style"):
     """The style in force from frame ``from_frame`` of ``epoch`` on."""
 
     style: dict[str, float]
@@ -131,14 +132,14 @@ class StyleEcho(_Message, tag="style"):
     from_frame: int
 
 
-class Interrupted(_Message, tag="interrupted"):
+class Interrupted(_Message, frozen=True, tag="interrupted"):
     """The old epoch's last frame (the mouth is closed there) and the number of the new epoch."""
 
     epoch: int
     last_frame: int
 
 
-class Ended(_Message, tag="ended"):
+class Ended(_Message, frozen=True, tag="ended"):
     """The stream is over: how many frames the last epoch had and how long its audio was."""
 
     epoch: int
@@ -146,14 +147,14 @@ class Ended(_Message, tag="ended"):
     audio_s: float
 
 
-class ClockReply(_Message, tag="clock"):
+class ClockReply(_Message, frozen=True, tag="clock"):
     """The server's monotonic clock, in seconds, read while answering."""
 
     client_time_s: float
     server_time_s: float
 
 
-class Stats(_Message, tag="stats"):
+class Stats(_Message, frozen=True, tag="stats"):
     """Once a second: this connection's dropped frames and the stream's late windows, since its start."""
 
     dropped_frames: int
@@ -162,7 +163,7 @@ class Stats(_Message, tag="stats"):
     queue_ms: float
 
 
-class ErrorMessage(_Message, tag="error"):
+class ErrorMessage(_Message, frozen=True, tag="error"):
     """A named error. The connection closes after it."""
 
     code: str
@@ -172,21 +173,29 @@ class ErrorMessage(_Message, tag="error"):
 
 ServerMessage = Welcome | StyleEcho | Interrupted | Ended | ClockReply | Stats | ErrorMessage
 
-_client_decoder = msgspec.json.Decoder(ClientMessage)
-_server_decoder = msgspec.json.Decoder(ServerMessage)
+_T = TypeVar("_T")
+_client_decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
+_server_decoder: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(ServerMessage)
 _encoder = msgspec.json.Encoder()
 _CLIENT_TYPES = ("hello", "style", "interrupt", "end", "clock")
 _SERVER_TYPES = ("welcome", "style", "interrupted", "ended", "clock", "stats", "error")
 
 
 def encode_message(message: ClientMessage | ServerMessage) -> str:
-    """One control message as JSON text."""
+    """One control message as JSON text; fields that hold their default are left out."""
     return _encoder.encode(message).decode()
 
 
 def decode_client_message(text: str | bytes) -> ClientMessage:
-    """A client's control message; raises ``bad_json``, ``unknown_type`` or ``bad_message``."""
-    return _decode(text, _client_decoder, _CLIENT_TYPES)
+    """A client's control message.
+
+    Raises:
+        FaceError: ``bad_json``, ``unknown_type``, ``unsupported_version`` or ``bad_message``.
+    """
+    message = _decode(text, _client_decoder, _CLIENT_TYPES)
+    if isinstance(message, Hello):
+        _check_version(message.version)
+    return message
 
 
 def decode_server_message(text: str | bytes) -> ServerMessage:
@@ -194,12 +203,12 @@ def decode_server_message(text: str | bytes) -> ServerMessage:
     return _decode(text, _server_decoder, _SERVER_TYPES)
 
 
-def _decode(text: str | bytes, decoder: msgspec.json.Decoder[Any], types: tuple[str, ...]) -> Any:
+def _decode(text: str | bytes, decoder: msgspec.json.Decoder[_T], types: tuple[str, ...]) -> _T:
     try:
         return decoder.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         reason = str(error)
-    # Only a refused message is read a second time, to tell the peer which of three things is wrong with it.
+    # Only a refused message is read a second time, to tell the peer which of four things is wrong with it.
     try:
         generic = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -208,7 +217,14 @@ def _decode(text: str | bytes, decoder: msgspec.json.Decoder[Any], types: tuple[
         raise FaceError("bad_message", "The message is not an object with a 'type'.") from None
     if generic["type"] not in types:
         raise FaceError("unknown_type", f"There is no message type {str(generic['type'])[:40]!r}.") from None
+    if generic["type"] == "hello" and "version" in generic:
+        _check_version(generic["version"])  # a later version's hello may well have other fields
     raise FaceError("bad_message", f"The {generic['type']!r} message is not valid: {reason[:200]}.") from None
+
+
+def _check_version(version: object) -> None:
+    if version != VERSION:
+        raise FaceError("unsupported_version", f"Protocol version {str(version)[:40]} is not spoken here.")
 
 
 # ---- media -----------------------------------------------------------------------------------------------
@@ -224,7 +240,7 @@ assert (_AUDIO.size, _FRAMES.size, _PASSTHROUGH.size) == (8, 40, 32)
 
 _DTYPES: tuple[DType, ...] = ("f32", "f16", "i16")
 _KINDS: tuple[Kind, ...] = ("coefficients", "vertices")
-_NUMPY = {"f32": np.dtype("<f4"), "f16": np.dtype("<f2"), "i16": np.dtype("<i2")}
+_NUMPY: dict[DType, np.dtype[Any]] = {"f32": np.dtype("<f4"), "f16": np.dtype("<f2"), "i16": np.dtype("<i2")}
 # i16 full scale: coefficients lie in [0, 1], vertices within half a metre of the head's centre.
 _I16_FULL_SCALE = {"coefficients": 1.0, "vertices": 0.5}
 
@@ -258,7 +274,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class Passthrough:
-    """The speaker's audio at the model's rate: ``samples`` int16 (n,), the first at ``pts_s`` of ``epoch``."""
+    """The speaker's audio at the model's rate: ``samples`` int16 (n,), the first at ``pts_s``."""
 
     samples: npt.NDArray[np.int16]
     epoch: int
@@ -282,7 +298,7 @@ def encode_audio(pcm: npt.NDArray[Any], encoding: Encoding) -> bytes:
 
 
 def decode_audio(message: bytes | memoryview, audio: AudioFormat) -> F32:
-    """The samples of an audio message, float32 (n,), mixed to mono, in [-1, 1] for s16.
+    """The samples of an audio message, float32 (n,), mixed to mono, in [-1, 1].
 
     Raises ``bad_message`` (not an audio message), ``bad_audio_size`` or ``bad_audio_values``.
     """
@@ -301,9 +317,10 @@ def decode_audio(message: bytes | memoryview, audio: AudioFormat) -> F32:
         pcm = np.frombuffer(payload, "<f4").astype(np.float32)
         if not np.isfinite(pcm).all():
             raise FaceError("bad_audio_values", "The audio holds NaN or infinite samples.")
+        # Beyond full scale is clipped, so that a huge finite sample cannot overflow further on.
+        np.clip(pcm, -1, 1, out=pcm)
     if audio.channels == 2:
-        # Halved before adding, so that two huge finite samples cannot overflow to infinity.
-        pcm = pcm[0::2] * np.float32(0.5) + pcm[1::2] * np.float32(0.5)
+        pcm = (pcm[0::2] + pcm[1::2]) * np.float32(0.5)
     return pcm
 
 
@@ -311,7 +328,8 @@ def encode_frames(frames: Frames) -> bytes:
     """A frames message; i16 values outside full scale are clipped."""
     count, width = frames.values.shape
     if frames.dtype == "i16":
-        raw = np.rint(np.clip(frames.values / scale_of(frames.kind, "i16"), -32767, 32767)).astype("<i2")
+        raw = frames.values / np.float64(scale_of(frames.kind, "i16"))
+        raw = np.rint(np.clip(raw, -32767, 32767, out=raw), out=raw).astype("<i2")
     else:
         raw = frames.values.astype(_NUMPY[frames.dtype])
     header = _FRAMES.pack(
@@ -327,7 +345,7 @@ def encode_frames(frames: Frames) -> bytes:
         frames.pts_s,
         frames.emit_time_s,
     )
-    return header + raw.tobytes()
+    return bytes(header + raw.tobytes())
 
 
 def decode_frames(message: bytes | memoryview) -> Frames:
@@ -341,10 +359,10 @@ def decode_frames(message: bytes | memoryview) -> Frames:
     payload = memoryview(message)[_FRAMES.size :]
     if len(payload) != count * width * _NUMPY[dtype].itemsize:
         raise FaceError("bad_message", "The frames message's length contradicts its count and width.")
-    values = np.frombuffer(payload, _NUMPY[dtype]).reshape(count, width).astype(np.float32)
+    raw = np.frombuffer(payload, _NUMPY[dtype]).reshape(count, width)
     if dtype == "i16":
-        values *= np.float32(scale_of(kind, dtype))
-    return Frames(values, kind, dtype, flags, epoch, seq, first, pts_s, emit_s)
+        raw = raw * np.float64(scale_of(kind, dtype))  # in double, as every codec can do it
+    return Frames(raw.astype(np.float32), kind, dtype, flags, epoch, seq, first, pts_s, emit_s)
 
 
 def encode_passthrough(audio: Passthrough) -> bytes:
