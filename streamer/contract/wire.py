@@ -382,3 +382,10 @@ def decode_passthrough(message: bytes | memoryview) -> Passthrough:
     if len(payload) != 2 * count:
         raise FaceError("bad_message", "The passthrough message's length contradicts its count.")
     return Passthrough(np.frombuffer(payload, "<i2").astype(np.int16), epoch, seq, pts_s, rate)
+
+
+def decode_media(message: bytes | memoryview) -> Frames | Passthrough:
+    """Whatever binary message a server sent; raises ``bad_message``."""
+    if len(message) and message[0] == PASSTHROUGH:
+        return decode_passthrough(message)
+    return decode_frames(message)
