@@ -1,0 +1,207 @@
+"""The corpus as training reads it: one long strip of audio with its articulator tracks, and random windows of it.
+
+A corpus is a folder of Ogg/Opus files with JSON lines (``audio, voice, phones, duration_s``). ``build_strip``
+decodes it once into one memory-mapped folder; utterances lie one after another with a short silence between
+them, so that a window may hold the end of one and the beginning of the next, as live speech does. Voices are
+held out whole. ``Windows`` draws batches; only the audio is augmented, never the motion.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from model.articulation import IDLE_REACH_FRAMES, TRACK_RATE_HZ, TRACKS, gestures, idle_coefficients, speech_coefficients
+from model.shape import CHANNELS, GRID, STYLES
+
+GAP_S = 0.3
+HELD_OUT = ("bm_daniel", "af_kore", "rms")  # any utterance that names one of these is validation
+_SAMPLES_PER_TRACK = GRID.sample_rate_hz // TRACK_RATE_HZ
+
+
+def is_held_out(voice: str) -> bool:
+    """Whether an utterance of this voice is kept for validation."""
+    return any(name in voice for name in HELD_OUT)
+
+
+def loudness(audio: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Root mean square of 40 ms at 100 Hz, 1 at the utterance's 90th percentile: (ceil(n/160),)."""
+    power = np.convolve(audio.astype(np.float64) ** 2, np.ones(640) / 640, mode="same")[::_SAMPLES_PER_TRACK]
+    rms = np.sqrt(np.maximum(power, 0))
+    return (rms / max(np.percentile(rms, 90), 1e-4)).astype(np.float32)
+
+
+def read_corpus(folder: Path) -> list[dict[str, object]]:
+    """Every utterance of the folder's ``*.jsonl``; raises FileNotFoundError where there is none."""
+    lines = [line for part in sorted(folder.glob("*.jsonl")) for line in part.read_text().splitlines()]
+    if not lines:
+        raise FileNotFoundError(f"{folder} holds no *.jsonl: it is not a speech corpus")
+    return [json.loads(line) for line in lines]
+
+
+@dataclass
+class Strip:
+    """Audio int16 (n,), tracks float16 (n/160, len(TRACKS)), and each utterance's [start, stop) sample."""
+
+    audio: npt.NDArray[np.int16]
+    tracks: npt.NDArray[np.float16]
+    utterances: list[dict[str, object]]
+    spans: npt.NDArray[np.int64]
+
+    @property
+    def hours(self) -> float:
+        """Length of the strip in hours."""
+        return len(self.audio) / GRID.sample_rate_hz / 3600
+
+
+def build_strip(corpus: Path, cache: Path, held_out: bool) -> Strip:
+    """Decodes the training (or held-out) voices of a corpus; the second call reads the cache."""
+    name = cache / ("held_out" if held_out else "train")
+    utterances = [u for u in read_corpus(corpus) if is_held_out(str(u["voice"])) == held_out]
+    files = {part: name.with_suffix(f".{part}.npy") for part in ("audio", "tracks", "spans")}
+    if not all(file.exists() for file in files.values()):
+        cache.mkdir(parents=True, exist_ok=True)
+        gap = int(GAP_S * TRACK_RATE_HZ)
+        audios, tracks, spans, at = [], [], [], 0
+        for utterance in tqdm(utterances, desc="decoding speech", unit="utterance", disable=None):
+            pcm, rate = soundfile.read(corpus / str(utterance["audio"]), dtype="float32")
+            if rate != GRID.sample_rate_hz or pcm.ndim != 1:
+                raise ValueError(f"{utterance['audio']} is not 16 kHz mono")
+            phones = [(str(p), float(s), float(e)) for p, s, e in utterance["phones"]]  # type: ignore[attr-defined]
+            track = gestures(phones, len(pcm) / rate, loudness(pcm))
+            length = len(track) + gap
+            audios.append(np.zeros(length * _SAMPLES_PER_TRACK, np.int16))
+            audios[-1][: len(pcm)] = np.clip(np.rint(pcm * 32767), -32768, 32767)
+            tracks.append(np.zeros((length, len(TRACKS)), np.float16))
+            tracks[-1][: len(track)] = track
+            spans.append((at, at + len(pcm)))
+            at += length * _SAMPLES_PER_TRACK
+        np.save(files["audio"], np.concatenate(audios))
+        np.save(files["tracks"], np.concatenate(tracks))
+        np.save(files["spans"], np.array(spans, np.int64))
+    return Strip(np.load(files["audio"]), np.load(files["tracks"]), utterances, np.load(files["spans"]))
+
+
+def frame_tracks(strip: Strip, ends: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """The tracks at each frame of the windows that end at these samples: float32 (B, T, len(TRACKS))."""
+    frames = np.arange(GRID.segment_frames - 1, -1, -1) * (GRID.sample_rate_hz / GRID.frame_rate_hz)
+    place = (ends[:, None] - GRID.tail_samples - frames[None]) / _SAMPLES_PER_TRACK
+    left = np.clip(np.floor(place).astype(np.int64), 0, len(strip.tracks) - 2)
+    share = (place - left)[..., None].astype(np.float32)
+    tracks = strip.tracks
+    return np.asarray(tracks[left] * (1 - share) + tracks[left + 1] * share, np.float32)
+
+
+@dataclass
+class Batch:
+    """Windows with their answer; ``noise`` is the diffusion noise that the idle motion was made from."""
+
+    audio: Tensor  # (B, window_samples)
+    motion: Tensor  # (B, T, 52)
+    noise: Tensor  # (B, T, 52)
+    style: Tensor  # (B, S)
+
+
+class Windows:
+    """Draws random windows of a strip. Seeded, so a run can be repeated."""
+
+    def __init__(self, strip: Strip, seed: int) -> None:
+        self.strip = strip
+        self.seed(seed)
+
+    def seed(self, seed: int) -> None:
+        """Starts the sequence of draws that belongs to this seed."""
+        self.random = np.random.default_rng(seed)
+        self.torch_random = torch.Generator().manual_seed(seed)
+
+    def draw(self, count: int) -> Batch:
+        """``count`` augmented windows; one in sixteen holds no speech at all, and rests."""
+        reverb = 4000  # samples before the window, so that an echo has something to come from
+        low, high = GRID.window_samples + reverb, len(self.strip.audio) - GRID.sample_rate_hz
+        ends = self.random.integers(low, high, count)
+        span = np.arange(-(GRID.window_samples + reverb), 0)
+        audio = torch.from_numpy(self.strip.audio[ends[:, None] + span].astype(np.float32) / 32768)
+        tracks = torch.from_numpy(frame_tracks(self.strip, ends))
+        mute = torch.from_numpy(self.random.random(count) < 1 / 16)
+        audio[mute] = 0
+        tracks[mute] = 0
+        style = self._styles(count)
+        noise = torch.randn(count, IDLE_REACH_FRAMES + GRID.segment_frames, len(CHANNELS), generator=self.torch_random)
+        motion = (speech_coefficients(tracks, style) + idle_coefficients(noise, style)).clamp(0, 1)
+        babble = self._babble(count, span)
+        audio = augment(audio, babble, self.random)[:, reverb:]
+        return Batch(audio, motion, noise[:, IDLE_REACH_FRAMES:], style)
+
+    def _styles(self, count: int) -> Tensor:
+        """Mostly one style, sometimes a mixture of two, sometimes scaled."""
+        one = np.eye(len(STYLES), dtype=np.float32)[self.random.integers(len(STYLES), size=count)]
+        other = np.eye(len(STYLES), dtype=np.float32)[self.random.integers(len(STYLES), size=count)]
+        share = (self.random.random((count, 1)) * (self.random.random((count, 1)) < 0.3)).astype(np.float32)
+        neutral = self.random.random((count, 1)) < 0.25
+        one = np.where(neutral, np.eye(len(STYLES), dtype=np.float32)[:1], one)
+        scale = np.where(self.random.random((count, 1)) < 0.2, self.random.uniform(0.6, 1.3, (count, 1)), 1)
+        return torch.from_numpy(((one * (1 - share) + other * share) * scale).astype(np.float32))
+
+    def _babble(self, count: int, span: npt.NDArray[np.int64]) -> Tensor:
+        """Three other talkers at once, played backwards so that no word of theirs is a lesson."""
+        total = np.zeros((count, len(span)), np.float32)
+        for _ in range(3):
+            ends = self.random.integers(len(span), len(self.strip.audio), count)
+            total += self.strip.audio[ends[:, None] + span][:, ::-1].astype(np.float32) / 32768
+        return torch.from_numpy(total)
+
+
+def augment(audio: Tensor, babble: Tensor, random: np.random.Generator) -> Tensor:
+    """What microphones and rooms do: reverb, tilt and band limits, noise, level. (B, n) -> (B, n).
+
+    The direct sound stays at t = 0, so the motion stays right.
+    """
+    count, samples = audio.shape
+
+    def chance(share: float) -> Tensor:
+        return torch.from_numpy((random.random((count, 1)) < share).astype(np.float32))
+
+    def uniform(low: float, high: float) -> Tensor:
+        return torch.from_numpy(random.uniform(low, high, (count, 1)).astype(np.float32))
+
+    def normal(length: int) -> Tensor:
+        return torch.from_numpy(random.standard_normal((count, length), dtype=np.float32))
+
+    size = 1 << (samples + 4000 - 1).bit_length()
+    hz = torch.fft.rfftfreq(size, 1 / GRID.sample_rate_hz)[None]
+    # Room: a direct pulse, then noise that decays by 60 dB in 0.15 to 0.6 s, 3 to 20 dB below it.
+    t = torch.arange(4000) / GRID.sample_rate_hz
+    tail = normal(4000) * torch.exp(-6.9 * t[None] / uniform(0.15, 0.6)) * (t > 0.004)
+    tail = tail / tail.square().sum(1, keepdim=True).sqrt() * 10 ** (uniform(-20, -3) / 20) * chance(0.35)
+    tail[:, 0] += 1
+    response = torch.fft.rfft(tail, size)
+    # Microphone: a tilt of up to 4 dB per octave around 1 kHz, and now and then a telephone's band.
+    octaves = torch.log2(hz.clamp(min=60) / 1000)
+    gain_db = uniform(-4, 4) * chance(0.5) * octaves
+    low, high = uniform(80, 350), uniform(3000, 7000)
+    outside = torch.relu(torch.log2(low / hz.clamp(min=20))) + torch.relu(torch.log2(hz.clamp(min=20) / high))
+    gain_db = gain_db - 24 * outside * chance(0.25)
+    wet = torch.fft.irfft(torch.fft.rfft(audio, size) * response * 10 ** (gain_db / 20), size)[:, :samples]
+    level = wet.square().mean(1, keepdim=True).sqrt().clamp(min=0.02)
+    # Noise of any colour, sometimes a hum, sometimes other talkers, 5 to 40 dB below the speech.
+    colour = torch.fft.irfft(torch.fft.rfft(normal(samples), size) * (hz.clamp(min=40) / 1000) ** uniform(-1.2, 0.3), size)
+    colour = colour[:, :samples]
+    hum = torch.sin(2 * torch.pi * uniform(45, 400) * torch.arange(samples)[None] / GRID.sample_rate_hz)
+    noise = _unit(colour) + 0.7 * hum * chance(0.15)
+    noise = torch.where(chance(0.12) > 0, 0.6 * _unit(babble), noise)
+    wet = wet + noise * level * 10 ** (-uniform(5, 40) / 20) * chance(0.7)
+    wet = wet * 10 ** (uniform(-18, 6) / 20)
+    floor = normal(samples) * 10 ** (uniform(-90, -60) / 20)
+    return (wet + floor).clamp(-1, 1)
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x / x.square().mean(1, keepdim=True).sqrt().clamp(min=1e-5)
