@@ -1,0 +1,354 @@
+/**
+ * The stage: a canvas, one avatar, a studio's light, and two ways to move the face.
+ *
+ * `setCoefficients(names, values)` drives the morph targets on the GPU. `setVertices(array)` writes whole
+ * rig vertices (metres, x y z each, in rig.npz's order) and recomputes normals. Whichever was called last
+ * shows. Names travel with the values, so no order is assumed; unknown names are ignored.
+ *
+ * Rules: the stage invents no motion and owns no clock (the caller calls `render()` once per picture);
+ * nothing is allocated in `setCoefficients`, `setVertices` or `render`.
+ */
+import * as THREE from 'three';
+import { OrbitControls } from 'three/addons/controls/OrbitControls.js';
+import { RoomEnvironment } from 'three/addons/environments/RoomEnvironment.js';
+import { GLTFLoader } from 'three/addons/loaders/GLTFLoader.js';
+
+const FOV_DEGREES = 22;
+/** What must be in the picture around the head, in metres: from below the chin to above the hair. */
+const FRAME = { low: -0.19, high: 0.175, width: 0.25 };
+
+/**
+ * Load the avatar and light it.
+ *
+ * @param {HTMLCanvasElement} canvas the picture; its CSS size is the stage's size
+ * @param {object} [options]
+ * @param {string} [options.avatarUrl] a GLB whose moving meshes name their morph targets
+ * @param {boolean} [options.transparent] leave the background out, for overlays
+ * @param {boolean} [options.shadows] soft shadows; switch off on weak machines
+ * @param {boolean} [options.orbit] let the pointer turn the head a little
+ * @param {(error: Error) => void} [options.onError] called before the promise rejects, and on a lost context
+ */
+export async function createStage(
+  canvas,
+  { avatarUrl = 'avatar.glb', transparent = false, shadows = true, orbit = true, onError = () => {} } = {},
+) {
+  let renderer;
+  let gltf;
+  try {
+    renderer = new THREE.WebGLRenderer({ canvas, antialias: true, alpha: transparent });
+    gltf = await new GLTFLoader().loadAsync(avatarUrl);
+  } catch (cause) {
+    renderer?.dispose();
+    const error = new Error(
+      renderer ? `the avatar ${avatarUrl} could not be loaded` : 'this browser offers no WebGL',
+      { cause },
+    );
+    onError(error);
+    throw error;
+  }
+  const lost = () => onError(new Error('the graphics context was lost; reload the page'));
+  canvas.addEventListener('webglcontextlost', lost);
+
+  renderer.outputColorSpace = THREE.SRGBColorSpace;
+  renderer.toneMapping = THREE.ACESFilmicToneMapping;
+  renderer.toneMappingExposure = 1.0;
+  renderer.shadowMap.enabled = shadows;
+  renderer.shadowMap.type = THREE.PCFShadowMap;
+
+  const scene = new THREE.Scene();
+  const room = new RoomEnvironment();
+  const prefilter = new THREE.PMREMGenerator(renderer);
+  const environment = prefilter.fromScene(room, 0.04);
+  prefilter.dispose();
+  room.dispose();
+  scene.environment = environment.texture;
+  scene.environmentIntensity = 0.45;
+  scene.environmentRotation.set(0, Math.PI * 0.25, 0);
+  const backdrop = transparent ? null : paintBackdrop();
+  scene.background = backdrop;
+  lightStudio(scene, shadows);
+  scene.add(gltf.scene);
+
+  const face = new Face(gltf);
+  const camera = new THREE.PerspectiveCamera(FOV_DEGREES, 1, 0.05, 10);
+  const controls = new OrbitControls(camera, canvas);
+  limitOrbit(controls, orbit);
+
+  const size = new THREE.Vector2();
+  function resize() {
+    const width = Math.max(1, canvas.clientWidth);
+    const height = Math.max(1, canvas.clientHeight);
+    renderer.setPixelRatio(Math.min(globalThis.devicePixelRatio || 1, 2));
+    renderer.setSize(width, height, false);
+    renderer.getSize(size);
+    frameHead(camera, controls, width / height);
+  }
+  resize();
+
+  return {
+    /** Names of the avatar's morph targets, in its own order. */
+    channels: face.channels,
+    /** How many rig vertices `setVertices` expects, or 0 if the avatar does not say. */
+    vertexCount: face.vertexCount,
+    setCoefficients: (names, values) => face.setCoefficients(names, values),
+    setVertices: (vertices) => face.setVertices(vertices),
+    readLipGap: () => face.readLipGap(),
+    render() {
+      controls.update();
+      renderer.render(scene, camera);
+    },
+    resize,
+    dispose() {
+      canvas.removeEventListener('webglcontextlost', lost);
+      controls.dispose();
+      gltf.scene.traverse(disposeMesh);
+      backdrop?.dispose();
+      environment.dispose();
+      renderer.dispose();
+    },
+    scene,
+    camera,
+    controls,
+    renderer,
+  };
+}
+
+/** The avatar's moving meshes, seen as one rig. */
+class Face {
+  constructor(gltf) {
+    this.meshes = [];
+    gltf.scene.traverse((object) => {
+      if (!object.isMesh) return;
+      object.frustumCulled = false;
+      object.castShadow = !object.material.transparent;
+      object.receiveShadow = true;
+      if (object.morphTargetInfluences) this.meshes.push(object);
+    });
+    this.channels = Object.keys(this.meshes[0]?.morphTargetDictionary ?? {});
+    this.indexOf = new Map(this.channels.map((name, index) => [name, index]));
+    for (const mesh of this.meshes) {
+      if (mesh.morphTargetInfluences.length !== this.channels.length) {
+        throw new Error(`mesh ${mesh.name} has other morph targets than the first one`);
+      }
+    }
+    // One array for all meshes: a coefficient is written once.
+    this.influences = new Array(this.channels.length).fill(0);
+    for (const mesh of this.meshes) mesh.morphTargetInfluences = this.influences;
+    this.order = { names: null, slots: new Int16Array(0) };
+    this.#readRig();
+    const extras = gltf.asset.extras ?? {};
+    this.upperLip = this.#corner(extras.upperLipMid);
+    this.lowerLip = this.#corner(extras.lowerLipMid);
+    this.free = false; // whether whole vertices were written last
+  }
+
+  /** Collect the rig vertex of every corner, the rest pose and the triangles over rig vertices. */
+  #readRig() {
+    this.rig = [];
+    this.vertexCount = 0;
+    const triangles = [];
+    for (const mesh of this.meshes) {
+      const vertexOf = mesh.geometry.getAttribute('_rig_vertex');
+      if (!vertexOf) continue;
+      const rows = Uint32Array.from(vertexOf.array, Math.round);
+      const { position, normal } = mesh.geometry.attributes;
+      this.rig.push({
+        rows,
+        position,
+        normal,
+        restPosition: position.array.slice(),
+        restNormal: normal.array.slice(),
+      });
+      const index = mesh.geometry.index.array;
+      for (let i = 0; i < index.length; i++) triangles.push(rows[index[i]]);
+      for (let i = 0; i < rows.length; i++) this.vertexCount = Math.max(this.vertexCount, rows[i] + 1);
+    }
+    this.triangles = Uint32Array.from(triangles);
+    this.normals = new Float32Array(this.vertexCount * 3);
+  }
+
+  /** Where the rig vertex `row` first appears: its mesh and corner. */
+  #corner(row) {
+    for (const mesh of this.meshes) {
+      const vertexOf = mesh.geometry.getAttribute('_rig_vertex');
+      if (row === undefined || !vertexOf) continue;
+      const corner = vertexOf.array.indexOf(row);
+      if (corner >= 0) return { mesh, corner };
+    }
+    return null;
+  }
+
+  /** Move the face by morph targets: `values[i]` in [0, 1] belongs to `names[i]`. */
+  setCoefficients(names, values) {
+    if (names !== this.order.names) {
+      // Once per list of names, not per frame: callers keep the welcome's array.
+      this.order = { names, slots: Int16Array.from(names, (name) => this.indexOf.get(name) ?? -1) };
+    }
+    if (this.free) this.#rest();
+    const { slots } = this.order;
+    for (let i = 0; i < slots.length; i++) {
+      if (slots[i] >= 0) this.influences[slots[i]] = values[i];
+    }
+  }
+
+  /** Move the face by whole vertices: float32, 3 per rig vertex, metres. */
+  setVertices(vertices) {
+    if (!this.vertexCount || vertices.length !== this.vertexCount * 3) {
+      throw new RangeError(`expected ${this.vertexCount * 3} numbers, got ${vertices.length}`);
+    }
+    if (!this.free) this.influences.fill(0);
+    this.free = true;
+    weldedNormals(vertices, this.triangles, this.normals);
+    for (const part of this.rig) {
+      scatter(vertices, part.rows, part.position);
+      scatter(this.normals, part.rows, part.normal);
+    }
+  }
+
+  /** Back from whole vertices to the rest pose. */
+  #rest() {
+    this.free = false;
+    for (const part of this.rig) {
+      part.position.array.set(part.restPosition);
+      part.normal.array.set(part.restNormal);
+      part.position.needsUpdate = true;
+      part.normal.needsUpdate = true;
+    }
+  }
+
+  /** Height of the gap between the inner lips in millimetres, read from the mesh as it is posed now. */
+  readLipGap() {
+    if (!this.upperLip || !this.lowerLip) return NaN;
+    return (this.#height(this.upperLip) - this.#height(this.lowerLip)) * 1000;
+  }
+
+  #height({ mesh, corner }) {
+    const { attributes, morphAttributes } = mesh.geometry;
+    let y = attributes.position.getY(corner);
+    for (let k = 0; k < this.influences.length; k++) {
+      if (this.influences[k]) y += this.influences[k] * morphAttributes.position[k].getY(corner);
+    }
+    return y;
+  }
+}
+
+/** Copy rows of a packed xyz array into a buffer attribute. */
+function scatter(source, rows, attribute) {
+  const { array } = attribute;
+  for (let i = 0, to = 0; i < rows.length; i++) {
+    const from = rows[i] * 3;
+    array[to++] = source[from];
+    array[to++] = source[from + 1];
+    array[to++] = source[from + 2];
+  }
+  attribute.needsUpdate = true;
+}
+
+/** Area-weighted unit normals of an indexed mesh, written into `out`. */
+function weldedNormals(p, triangles, out) {
+  out.fill(0);
+  for (let t = 0; t < triangles.length; t += 3) {
+    const a = triangles[t] * 3;
+    const b = triangles[t + 1] * 3;
+    const c = triangles[t + 2] * 3;
+    const ux = p[b] - p[a],
+      uy = p[b + 1] - p[a + 1],
+      uz = p[b + 2] - p[a + 2];
+    const vx = p[c] - p[a],
+      vy = p[c + 1] - p[a + 1],
+      vz = p[c + 2] - p[a + 2];
+    const x = uy * vz - uz * vy,
+      y = uz * vx - ux * vz,
+      z = ux * vy - uy * vx;
+    out[a] += x;
+    out[a + 1] += y;
+    out[a + 2] += z;
+    out[b] += x;
+    out[b + 1] += y;
+    out[b + 2] += z;
+    out[c] += x;
+    out[c + 1] += y;
+    out[c + 2] += z;
+  }
+  for (let i = 0; i < out.length; i += 3) {
+    const scale = 1 / (Math.sqrt(out[i] * out[i] + out[i + 1] * out[i + 1] + out[i + 2] * out[i + 2]) || 1);
+    out[i] *= scale;
+    out[i + 1] *= scale;
+    out[i + 2] *= scale;
+  }
+}
+
+/** A warm key from the upper left, a cool fill, and a rim that lifts the head off the background. */
+function lightStudio(scene, shadows) {
+  const key = new THREE.DirectionalLight(0xfff1e0, 2.3);
+  key.position.set(-0.7, 0.75, 1.2);
+  key.castShadow = shadows;
+  key.shadow.mapSize.set(1024, 1024);
+  key.shadow.camera.left = key.shadow.camera.bottom = -0.22;
+  key.shadow.camera.right = key.shadow.camera.top = 0.22;
+  key.shadow.camera.near = 0.5;
+  key.shadow.camera.far = 2.5;
+  key.shadow.radius = 5;
+  key.shadow.bias = -0.0005;
+  key.shadow.normalBias = 0.002;
+  key.shadow.intensity = 0.7;
+  const fill = new THREE.DirectionalLight(0xdfe8ff, 0.55);
+  fill.position.set(1.2, 0.1, 0.9);
+  const rim = new THREE.DirectionalLight(0xffffff, 1.6);
+  rim.position.set(0.7, 0.6, -1.1);
+  const bounce = new THREE.HemisphereLight(0xffffff, 0xb98570, 0.55);
+  scene.add(key, fill, rim, bounce);
+}
+
+/** A soft radial gradient, dithered so that it does not band. */
+function paintBackdrop() {
+  const canvas = document.createElement('canvas');
+  canvas.width = canvas.height = 256;
+  const context = canvas.getContext('2d');
+  const gradient = context.createRadialGradient(128, 105, 10, 128, 128, 190);
+  gradient.addColorStop(0, '#59636f');
+  gradient.addColorStop(0.55, '#333b46');
+  gradient.addColorStop(1, '#191d24');
+  context.fillStyle = gradient;
+  context.fillRect(0, 0, 256, 256);
+  const texture = new THREE.CanvasTexture(canvas);
+  texture.colorSpace = THREE.SRGBColorSpace;
+  return texture;
+}
+
+function limitOrbit(controls, enabled) {
+  controls.enabled = enabled;
+  controls.enablePan = false;
+  controls.enableDamping = true;
+  controls.dampingFactor = 0.08;
+  controls.rotateSpeed = 0.5;
+  controls.minAzimuthAngle = -0.75;
+  controls.maxAzimuthAngle = 0.75;
+  controls.minPolarAngle = Math.PI / 2 - 0.35;
+  controls.maxPolarAngle = Math.PI / 2 + 0.25;
+}
+
+/** Put the camera where the head fills the picture, whatever the picture's shape; keeps the orbit's angle. */
+function frameHead(camera, controls, aspect) {
+  const half = Math.tan(THREE.MathUtils.degToRad(FOV_DEGREES / 2));
+  const tall = (FRAME.high - FRAME.low) / 2 / half;
+  const wide = FRAME.width / 2 / (half * aspect);
+  const distance = Math.max(tall, wide) + 0.07; // the face is nearer than the head's middle
+  camera.aspect = aspect;
+  camera.updateProjectionMatrix();
+  controls.target.set(0, (FRAME.low + FRAME.high) / 2, 0);
+  const direction = camera.position.clone().sub(controls.target);
+  if (!camera.userData.framed) direction.set(0, 0.04, 1);
+  camera.userData.framed = true;
+  camera.position.copy(controls.target).addScaledVector(direction.normalize(), distance);
+  controls.minDistance = distance * 0.6;
+  controls.maxDistance = distance * 1.35;
+  controls.update();
+}
+
+function disposeMesh(object) {
+  if (!object.isMesh) return;
+  object.geometry.dispose();
+  object.material.map?.dispose();
+  object.material.dispose();
+}

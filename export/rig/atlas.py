@@ -1,0 +1,88 @@
+"""Texture layout: where each part of the head lies on its texture.
+
+MakeHuman lays out a whole body; its head island is reused here, cut out, turned upright and stretched with
+a smooth monotone map so that eyes and mouth get several times the texels of the back of the head. The other
+islands (inner mouth, neck, sockets) are small plain-coloured boxes along the bottom.
+
+Rules: coordinates in [0, 1], v up; one map from MakeHuman's uv to ours, so seams stay where they were.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from export.rig.head import PARTS, Head
+from export.rig.makehuman import F64, I64
+
+_HEAD = (0.6412, 0.9936, 0.1486, 0.8177)  # u low, u high, v low, v high of MakeHuman's head island
+_FACE_U, _FACE_V = 0.878, 0.483  # between eyes and mouth; the face's mid-line
+_STRIP = 0.1  # height of the bottom strip
+
+
+def _stretch(x: F64, low: float, high: float, centre: float, width: float, gain: float) -> F64:
+    """Monotone map of [low, high] onto [0, 1] whose slope is (1 + gain) times steeper near `centre`."""
+    table = np.linspace(low, high, 513)
+    density = 1.0 + gain * np.exp(-(((table - centre) / width) ** 2))
+    total = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    return np.interp(x, table, total / total[-1])
+
+
+def skin_layout(head: Head) -> tuple[F64, I64]:
+    """Texture coordinates of skin, inner mouth and sockets.
+
+    Returns uvs (K, 2) and uv_quads (F', 4) for the quads whose part is one of those three kinds, in order.
+    """
+    shown = head.quad_part <= PARTS.index("rightSocket")
+    quads, part = head.uv_quads[shown], head.quad_part[shown]
+    u, v = head.uvs[:, 0], head.uvs[:, 1]
+    placed = np.zeros_like(head.uvs)
+    box = np.full(len(head.uvs), -1)
+    on_face = (u[quads].mean(1) > _HEAD[0]) & (v[quads].mean(1) > 0.145) & (part == 0)
+    for index, chosen in enumerate(
+        [on_face, (part == 0) & ~on_face, *(part == PARTS.index(n) for n in PARTS[1:4])]
+    ):
+        used = np.unique(quads[chosen])
+        box[used] = index
+        if index == 0:
+            placed[used, 0] = _stretch(v[used], *_HEAD[2:], _FACE_V, 0.075, 2.6)
+            down = _stretch(u[used], *_HEAD[:2], _FACE_U, 0.06, 2.2)
+            placed[used, 1] = 1.0 - down * (1.0 - _STRIP)
+            placed[used, 0] = 0.005 + placed[used, 0] * 0.99
+        elif len(used):
+            span = np.maximum(np.ptp(head.uvs[used], axis=0), 1e-9)
+            unit = (head.uvs[used] - head.uvs[used].min(0)) / span
+            corner = np.array([0.01 + 0.25 * (index - 1), 0.008])
+            placed[used] = corner + unit * np.array([0.23, _STRIP - 0.02])
+    return placed, quads
+
+
+def eye_layout(head: Head, side: str) -> tuple[F64, I64]:
+    """A straight-on projection of one eyeball: (72, 2) by vertex, and those vertices' indices (72,).
+
+    (0.5, 0.5) is the optical axis and 0.5 the eyeball's radius, so an iris is a circle on the texture. The
+    back half lies under the front half; nobody sees it.
+    """
+    which = np.flatnonzero(head.of(f"{side}Eye"))
+    ball = head.template[which]
+    centre = (ball.min(0) + ball.max(0)) / 2
+    radius = np.ptp(ball[:, 0]) / 2
+    axis = ball[np.argsort(-ball[:, 2])[:8]].mean(0) - centre  # MakeHuman's pupil is a ring of eight
+    flat = (ball[:, :2] - centre[:2]) - (axis[:2] / axis[2]) * (ball[:, 2:] - centre[2])
+    return 0.5 + 0.49 * flat / radius, which
+
+
+def box_layout(
+    head: Head, parts: tuple[str, ...], boxes: tuple[tuple[float, float, float, float], ...]
+) -> tuple[F64, I64]:
+    """Each part's MakeHuman island stretched over its own box (u, v, width, height).
+
+    Returns uvs (M, 2) and uv_quads of the parts' quads, in the head's order.
+    """
+    placed = np.zeros_like(head.uvs)
+    for name, (left, low, width, height) in zip(parts, boxes, strict=True):
+        used = np.unique(head.uv_quads[head.quad_part == PARTS.index(name)])
+        span = np.maximum(np.ptp(head.uvs[used], axis=0), 1e-9)
+        unit = (head.uvs[used] - head.uvs[used].min(0)) / span
+        placed[used] = np.array([left, low]) + unit * np.array([width, height])
+    chosen = np.isin(head.quad_part, [PARTS.index(name) for name in parts])
+    return placed, head.uv_quads[chosen]
