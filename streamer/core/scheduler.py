@@ -1,0 +1,125 @@
+"""Decides which windows are denoised together, and when: earliest deadline first, across all sessions.
+
+A request waits until a batch has room for it, and batches are filled in the order of the deadlines. With
+``fill_wait_s`` above zero a batch that is not full may wait that long for company, never past the moment at
+which its earliest deadline could still be met (``reserve_s`` before it). By default nothing waits when the
+engine is idle: on a CPU a batch of two takes twice as long as one, and waiting would only add delay.
+
+Rules
+1. A session has at most one request here, waiting or in flight: ``submit`` raises for a second one.
+2. ``next_batch`` puts what it returns in flight; ``done`` takes it out again.
+3. ``cancel`` removes a waiting request; one in flight finishes, and ``done`` says that nobody wants its
+   result.
+4. A request that is picked after its deadline is late: it is denoised all the same, and counted.
+
+The time is always an argument, in seconds of any one monotonic clock.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from itertools import count
+from typing import Generic, TypeVar
+
+Request = TypeVar("Request")
+
+
+@dataclass(frozen=True)
+class Ticket(Generic[Request]):
+    """A request on its way.
+
+    Attributes:
+        session_id: whose it is. request: what was submitted.
+        deadline: when its frames should be there. submitted: when it came in; both in seconds.
+    """
+
+    session_id: str
+    request: Request
+    deadline: float
+    submitted: float
+
+
+class Scheduler(Generic[Request]):
+    """Requests in, batches out.
+
+    Args:
+        max_batch: the largest batch, at least 1.
+        fill_wait_s: how long a batch may wait to be filled.
+        reserve_s: the time before a deadline at which its batch must leave.
+    """
+
+    def __init__(self, max_batch: int, fill_wait_s: float = 0.0, reserve_s: float = 0.0) -> None:
+        if max_batch < 1:
+            raise ValueError("a batch holds at least one request")
+        self.max_batch = max_batch
+        self.fill_wait_s = fill_wait_s
+        self.reserve_s = reserve_s
+        self.late = 0
+        self._order = count()  # ties go to the one that came first
+        self._heap: list[tuple[float, int, Ticket[Request]]] = []
+        self._waiting: dict[str, Ticket[Request]] = {}
+        self._in_flight: dict[str, bool] = {}  # whether the result is still wanted
+
+    def __len__(self) -> int:
+        """How many requests wait."""
+        return len(self._waiting)
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being denoised."""
+        return len(self._in_flight)
+
+    def submit(self, session_id: str, request: Request, deadline: float, now: float) -> None:
+        """Adds a session's request.
+
+        Raises:
+            RuntimeError: the session has one already.
+        """
+        if session_id in self._waiting or session_id in self._in_flight:
+            raise RuntimeError(f"session {session_id} has a request already")
+        ticket = Ticket(session_id, request, deadline, now)
+        self._waiting[session_id] = ticket
+        heapq.heappush(self._heap, (deadline, next(self._order), ticket))
+
+    def next_batch(self, now: float) -> list[Ticket[Request]]:
+        """The requests to denoise now, earliest deadline first; empty where none is or it pays to wait."""
+        wake = self.wake_at()
+        if wake is None or now < wake:
+            return []
+        batch: list[Ticket[Request]] = []
+        while self._heap and len(batch) < self.max_batch:
+            ticket = heapq.heappop(self._heap)[2]
+            if self._waiting.get(ticket.session_id) is not ticket:
+                continue  # cancelled
+            del self._waiting[ticket.session_id]
+            self._in_flight[ticket.session_id] = True
+            self.late += now > ticket.deadline
+            batch.append(ticket)
+        return batch
+
+    def wake_at(self) -> float | None:
+        """The moment from which ``next_batch`` returns something; None where nothing waits."""
+        if not self._waiting:
+            return None
+        oldest = min(ticket.submitted for ticket in self._waiting.values())
+        if len(self._waiting) >= self.max_batch:
+            return oldest
+        earliest = min(ticket.deadline for ticket in self._waiting.values())
+        return min(oldest + self.fill_wait_s, max(oldest, earliest - self.reserve_s))
+
+    def done(self, session_id: str) -> bool:
+        """Takes a session's request out of flight; says whether its result is still wanted.
+
+        Raises:
+            RuntimeError: none of the session's is in flight.
+        """
+        if session_id not in self._in_flight:
+            raise RuntimeError(f"session {session_id} has no request in flight")
+        return self._in_flight.pop(session_id)
+
+    def cancel(self, session_id: str) -> None:
+        """Drops a session's request, wherever it is; does nothing where there is none."""
+        self._waiting.pop(session_id, None)
+        if session_id in self._in_flight:
+            self._in_flight[session_id] = False
