@@ -1,0 +1,29 @@
+"""A small Python client of DiffSpeaker Live: speech goes up, frames of a moving face come down.
+
+::
+
+    speech = AudioFormat("s16", 16000, 1)
+    async with connect("ws://127.0.0.1:8600/v1/streams/anna", "converse", audio=speech) as face:
+        await face.send_audio(pcm)
+        await face.end()
+        async for event in face:
+            if isinstance(event, Frames):
+                show(event.values)
+"""
+
+from diffspeaker_client.client import Event, Face, connect
+from diffspeaker_client.jitter_buffer import JitterBuffer
+from streamer.contract.errors import FaceError
+from streamer.contract.wire import AudioFormat, Frames, OutputFormat, Passthrough
+
+__all__ = [
+    "AudioFormat",
+    "Event",
+    "Face",
+    "FaceError",
+    "Frames",
+    "JitterBuffer",
+    "OutputFormat",
+    "Passthrough",
+    "connect",
+]

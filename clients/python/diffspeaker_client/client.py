@@ -1,0 +1,186 @@
+"""One connection to a DiffSpeaker Live server, as an asynchronous context.
+
+State: an open WebSocket and the server's welcome. ``connect`` says hello and waits for the welcome; the
+``Face`` then sends, and yields whatever arrives, decoded, in order. Rules:
+
+1. The server's ``error`` message is raised as the ``FaceError`` that it names, by ``connect`` or by the loop.
+2. The loop ends when the server closes normally, which it does after ``ended``; a connection that is lost
+   raises ``websockets.ConnectionClosedError``.
+3. One task may send while another loops. A loop that is not run fills the socket; the server then drops this
+   client's oldest frames and nobody else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as open_socket
+from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
+from websockets.typing import Subprotocol
+
+from streamer.contract import wire
+from streamer.contract.errors import CODES, FaceError
+from streamer.contract.wire import AudioFormat, Encoding, Frames, OutputFormat, Passthrough, ServerMessage
+
+Event = Frames | Passthrough | ServerMessage
+"""What a connection yields: media, or a control message (``wire.Ended``, ``wire.Stats``, …)."""
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    role: wire.Role = "watch",
+    *,
+    token: str | None = None,
+    audio: AudioFormat | None = None,
+    output: OutputFormat | None = None,
+    lookahead_ms: float | None = None,
+    hop_ms: float | None = None,
+    style: Mapping[str, float] | None = None,
+    seed: int | None = None,
+    audio_passthrough: bool = False,
+    **socket_options: Any,
+) -> AsyncIterator[Face]:
+    """Opens a connection, says hello and waits for the welcome.
+
+    Args:
+        url: ``ws://HOST:PORT/v1/streams/<name>``.
+        role: ``publish``, ``watch`` or ``converse`` (both on one connection).
+        token: the server's token, where it wants one.
+        audio: the PCM that will be sent; needed unless the role is ``watch``.
+        output: the frames wanted; coefficients as f32 where none is given.
+        lookahead_ms: future audio that a frame waits for. hop_ms: how often frames come. Both as the server's
+            welcome confirms them.
+        style: weights of the bundle's styles. seed: of the model's noise.
+        audio_passthrough: also receive the speaker's audio, on the frames' clock.
+        socket_options: for ``websockets.asyncio.client.connect``.
+
+    Raises:
+        FaceError: what the server refused, and why.
+        OSError: nothing listens there.
+    """
+    hello = wire.Hello(
+        wire.VERSION,
+        role,
+        token=token,
+        audio=audio,
+        output=output or OutputFormat(),
+        lookahead_ms=lookahead_ms,
+        hop_ms=hop_ms,
+        style=None if style is None else dict(style),
+        seed=seed,
+        audio_passthrough=audio_passthrough,
+    )
+    options: dict[str, Any] = {"compression": None, "max_size": None} | socket_options
+    async with open_socket(url, subprotocols=[Subprotocol(wire.SUBPROTOCOL)], **options) as socket:
+        yield await _greet(socket, hello)
+
+
+async def _greet(socket: ClientConnection, hello: wire.Hello) -> Face:
+    try:
+        await socket.send(wire.encode_message(hello))
+        welcome = _decode(await socket.recv())
+    except ConnectionClosed as closed:
+        reason = closed.rcvd.reason if closed.rcvd else "no reason given"
+        raise FaceError(
+            "internal", f"The server closed the connection: {reason}.", "See its log."
+        ) from closed
+    if not isinstance(welcome, wire.Welcome):
+        raise FaceError("bad_message", f"The server answered with {type(welcome).__name__}, not a welcome.")
+    return Face(socket, welcome, hello.audio)
+
+
+class Face:
+    """An open connection; ``connect`` makes it.
+
+    Attributes:
+        welcome: the stream's channels, rates, delays and styles.
+    """
+
+    def __init__(self, socket: ClientConnection, welcome: wire.Welcome, audio: AudioFormat | None) -> None:
+        self._socket = socket
+        self._encoding: Encoding = audio.encoding if audio else "s16"
+        self.welcome = welcome
+
+    async def send_audio(self, pcm: npt.ArrayLike) -> None:
+        """Sends samples, interleaved or (n, channels); waits while the server reads slowly.
+
+        Args:
+            pcm: int16, or floating point in [-1, 1]; it is converted to the encoding that the hello named.
+        """
+        await self._socket.send(wire.encode_audio(_convert(np.asarray(pcm), self._encoding), self._encoding))
+
+    async def set_style(self, style: Mapping[str, float]) -> None:
+        """Changes the style from the next window on; a ``wire.StyleEcho`` tells from which frame."""
+        await self.send(wire.SetStyle(dict(style)))
+
+    async def interrupt(self) -> None:
+        """Drops what was not yet emitted and closes the mouth; ``wire.Interrupted`` names the new epoch."""
+        await self.send(wire.Interrupt())
+
+    async def end(self) -> None:
+        """Says that no more audio comes: the rest is flushed, then ``wire.Ended``, then the loop ends."""
+        await self.send(wire.End())
+
+    async def ask_clock(self, client_time_s: float) -> None:
+        """Asks for the server's clock; a ``wire.ClockReply`` brings both times back."""
+        await self.send(wire.ClockRequest(client_time_s))
+
+    async def send(self, message: wire.ClientMessage) -> None:
+        """Sends one control message."""
+        await self._socket.send(wire.encode_message(message))
+
+    async def receive(self) -> Event:
+        """The next event.
+
+        Raises:
+            FaceError: the server sent an ``error``.
+            ConnectionClosed: the connection is closed.
+        """
+        return _decode(await self._socket.recv())
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        while True:
+            try:
+                event = await self.receive()
+            except ConnectionClosedOK:
+                return
+            yield event
+
+    @property
+    def close_code(self) -> int | None:
+        """The number that the connection was closed with, None while it is open."""
+        return self._socket.close_code
+
+    async def wait_closed(self) -> None:
+        """Waits until the connection is closed by either side."""
+        await self._socket.wait_closed()
+
+    async def close(self) -> None:
+        """Closes the connection; leaving the context does it too."""
+        await self._socket.close()
+
+
+def _convert(pcm: npt.NDArray[Any], encoding: Encoding) -> npt.NDArray[Any]:
+    is_float = np.issubdtype(pcm.dtype, np.floating)
+    if encoding == "s16" and is_float:
+        return np.rint(np.clip(pcm, -1, 1) * 32767).astype(np.int16)
+    if encoding == "f32" and not is_float:
+        return pcm.astype(np.float32) / np.float32(32768)
+    return pcm
+
+
+def _decode(message: str | bytes) -> Event:
+    if isinstance(message, bytes):
+        return wire.decode_media(message)
+    event = wire.decode_server_message(message)
+    if isinstance(event, wire.ErrorMessage):
+        # A newer server may know codes that this client does not.
+        code = event.code if event.code in CODES else "internal"
+        raise FaceError(code, event.message, event.hint)
+    return event
