@@ -140,17 +140,27 @@ def gestures(phones: Sequence[Phone], duration_s: float, loudness: F32) -> F32:
         opened = np.asarray(targets, np.float32)
         if name in _VOWELS:
             # A quiet vowel opens less, a shouted one more; rounding does not depend on loudness.
-            scale = 0.72 + 0.36 * float(np.clip(loud[near[np.abs(t[near] - middle) <= half + 0.005]].mean(), 0, 1.4))
+            scale = 0.72 + 0.36 * float(
+                np.clip(loud[near[np.abs(t[near] - middle) <= half + 0.005]].mean(), 0, 1.4)
+            )
             opened = opened * np.array([scale, 1, 1, 1, scale, scale], np.float32)
-            emphasis[near] = np.maximum(emphasis[near], np.clip(scale - 0.95, 0, 1) * 3 * np.exp(-outside / 0.12))
+            emphasis[near] = np.maximum(
+                emphasis[near], np.clip(scale - 0.95, 0, 1) * 3 * np.exp(-outside / 0.12)
+            )
         pull[near] += pulls * opened
         weight[near] += pulls
         if name in _SEAL:
-            contacts["seal"][near] = np.maximum(contacts["seal"][near], _contact(t[near], start, end - 0.012, 0.075, 0.07, 0.05))
+            contacts["seal"][near] = np.maximum(
+                contacts["seal"][near], _contact(t[near], start, end - 0.012, 0.075, 0.07, 0.05)
+            )
         elif name in _TUCK:
-            contacts["tuck"][near] = np.maximum(contacts["tuck"][near], _contact(t[near], start, end, 0.07, 0.07, 0.05))
+            contacts["tuck"][near] = np.maximum(
+                contacts["tuck"][near], _contact(t[near], start, end, 0.07, 0.07, 0.05)
+            )
         elif name in _TONGUE_OUT:
-            contacts["tongue"][near] = np.maximum(contacts["tongue"][near], _contact(t[near], start, end, 0.06, 0.06, 0.04))
+            contacts["tongue"][near] = np.maximum(
+                contacts["tongue"][near], _contact(t[near], start, end, 0.06, 0.06, 0.04)
+            )
     tracks = np.column_stack([pull / weight, *contacts.values(), np.clip(emphasis, 0, 1)]).astype(np.float32)
     tracks[:, : len(_BLENDED)] *= _speaking(t, parts)[:, None]
     return np.clip(tracks, 0, 1)

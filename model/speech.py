@@ -19,7 +19,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from model.articulation import IDLE_REACH_FRAMES, TRACK_RATE_HZ, TRACKS, gestures, idle_coefficients, speech_coefficients
+from model.articulation import (
+    IDLE_REACH_FRAMES,
+    TRACK_RATE_HZ,
+    TRACKS,
+    gestures,
+    idle_coefficients,
+    speech_coefficients,
+)
 from model.shape import CHANNELS, GRID, STYLES
 
 GAP_S = 0.3
@@ -134,7 +141,9 @@ class Windows:
         audio[mute] = 0
         tracks[mute] = 0
         style = self._styles(count)
-        noise = torch.randn(count, IDLE_REACH_FRAMES + GRID.segment_frames, len(CHANNELS), generator=self.torch_random)
+        noise = torch.randn(
+            count, IDLE_REACH_FRAMES + GRID.segment_frames, len(CHANNELS), generator=self.torch_random
+        )
         motion = (speech_coefficients(tracks, style) + idle_coefficients(noise, style)).clamp(0, 1)
         babble = self._babble(count, span)
         audio = augment(audio, babble, self.random)[:, reverb:]
@@ -192,7 +201,9 @@ def augment(audio: Tensor, babble: Tensor, random: np.random.Generator) -> Tenso
     wet = torch.fft.irfft(torch.fft.rfft(audio, size) * response * 10 ** (gain_db / 20), size)[:, :samples]
     level = wet.square().mean(1, keepdim=True).sqrt().clamp(min=0.02)
     # Noise of any colour, sometimes a hum, sometimes other talkers, 5 to 40 dB below the speech.
-    colour = torch.fft.irfft(torch.fft.rfft(normal(samples), size) * (hz.clamp(min=40) / 1000) ** uniform(-1.2, 0.3), size)
+    colour = torch.fft.irfft(
+        torch.fft.rfft(normal(samples), size) * (hz.clamp(min=40) / 1000) ** uniform(-1.2, 0.3), size
+    )
     colour = colour[:, :samples]
     hum = torch.sin(2 * torch.pi * uniform(45, 400) * torch.arange(samples)[None] / GRID.sample_rate_hz)
     noise = _unit(colour) + 0.7 * hum * chance(0.15)

@@ -29,7 +29,9 @@ from model.shape import CHANNELS, MAX_HOP_FRAMES, MAX_LOOKAHEAD_FRAMES, PREFIX_F
 from model.speech import Batch, Windows, build_strip
 from model.whisper import find_whisper, load_whisper
 
-DRAWS = 2  # noise and step are drawn this often per window: the ear is the costly part, so its answer is reused
+DRAWS = (
+    2  # noise and step are drawn this often per window: the ear is the costly part, so its answer is reused
+)
 TEACHER_SAMPLER_STEPS = 5
 _JAW, _CLOSE = CHANNELS.index("jawOpen"), CHANNELS.index("mouthClose")
 
@@ -54,13 +56,23 @@ def parse(argv: list[str] | None = None) -> Options:
     """Command line to options."""
     parser = argparse.ArgumentParser(prog="python -m model.train", description=__doc__.split("\n\n")[0])
     parser.add_argument("corpus", type=Path, help="folder of Ogg files and *.jsonl with phone times")
-    parser.add_argument("--out", type=Path, default=Path("runs/default"), help="checkpoints and logs (%(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/default"), help="checkpoints and logs (%(default)s)"
+    )
     parser.add_argument("--cache", type=Path, default=Path("runs/strip"), help="decoded corpus (%(default)s)")
-    parser.add_argument("--teacher-minutes", type=float, default=60, help="minutes of teacher training (%(default)s)")
-    parser.add_argument("--student-minutes", type=float, default=15, help="minutes of distillation (%(default)s)")
+    parser.add_argument(
+        "--teacher-minutes", type=float, default=60, help="minutes of teacher training (%(default)s)"
+    )
+    parser.add_argument(
+        "--student-minutes", type=float, default=15, help="minutes of distillation (%(default)s)"
+    )
     parser.add_argument("--batch", type=int, default=48, help="windows per step (%(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=6e-4, help="peak of the schedule (%(default)s)")
-    parser.add_argument("--tune-ear", type=int, default=0, help="upper ear layers that are trained too (%(default)s)")
+    parser.add_argument(
+        "--learning-rate", type=float, default=6e-4, help="peak of the schedule (%(default)s)"
+    )
+    parser.add_argument(
+        "--tune-ear", type=int, default=0, help="upper ear layers that are trained too (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of everything random (%(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (%(default)s)")
     return Options(**vars(parser.parse_args(argv)))
@@ -146,7 +158,12 @@ class Trainer:
         save_file(self.average.state_dict(), part)
         part.replace(path)
         torch.save(
-            {"net": self.net.state_dict(), "optimiser": self.optimiser.state_dict(), "spent_s": self.spent_s, "step": self.step},
+            {
+                "net": self.net.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "spent_s": self.spent_s,
+                "step": self.step,
+            },
             path.with_suffix(".resume"),
         )
 
@@ -162,10 +179,14 @@ class Trainer:
         self.spent_s, self.step = saved["spent_s"], saved["step"]
 
 
-def run_stage(name: str, trainer: Trainer, windows: Windows, loss_of: Any, path: Path, log: SummaryWriter) -> None:
+def run_stage(
+    name: str, trainer: Trainer, windows: Windows, loss_of: Any, path: Path, log: SummaryWriter
+) -> None:
     """Trains until the stage's minutes are spent, saving every two minutes and on Ctrl-C."""
     trainer.resume(path)
-    windows.seed(trainer.options.seed + trainer.step)  # so that a resumed run does not draw the same windows again
+    windows.seed(
+        trainer.options.seed + trainer.step
+    )  # so that a resumed run does not draw the same windows again
     total = 60 * trainer.minutes
     bar = tqdm(total=round(total), initial=round(trainer.spent_s), desc=name, unit="s", disable=None)
     saved_at, smooth = trainer.spent_s, None
@@ -208,17 +229,23 @@ def train_teacher(net: DiffSpeaker, windows: Windows, options: Options, log: Sum
         noise = repeat(batch.noise)
         step = torch.randint(0, STEPS, (len(clean),), generator=trainer.generator)
         prefix, mask = draw_prefix(clean, trainer.generator)
-        predicted = net.denoiser(add_noise(clean, noise, step), audio, repeat(batch.style), step, prefix, mask)
+        predicted = net.denoiser(
+            add_noise(clean, noise, step), audio, repeat(batch.style), step, prefix, mask
+        )
         return motion_loss(net, predicted.float(), clean)
 
     run_stage("teacher", trainer, windows, loss_of, options.out / "teacher.safetensors", log)
     return trainer.average
 
 
-def train_student(teacher: DiffSpeaker, windows: Windows, options: Options, log: SummaryWriter) -> DiffSpeaker:
+def train_student(
+    teacher: DiffSpeaker, windows: Windows, options: Options, log: SummaryWriter
+) -> DiffSpeaker:
     """Two steps to where the teacher's DDIM arrives, from the same noise; the ear stays as the teacher left it."""
     net = deepcopy(teacher).train()
-    trainer = Trainer(net, Options(**{**vars(options), "tune_ear": 0}), options.student_minutes, options.learning_rate / 3)
+    trainer = Trainer(
+        net, Options(**{**vars(options), "tune_ear": 0}), options.student_minutes, options.learning_rate / 3
+    )
 
     def loss_of(batch: Batch) -> Tensor:
         clean = net.normalise(batch.motion)

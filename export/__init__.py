@@ -1,0 +1,1 @@
+"""Turns checkpoints into bundles: the fused ONNX graph, its manifest, and the face rig."""

@@ -1,0 +1,144 @@
+"""The fused graph: one window of audio in, one segment of coefficients out.
+
+Ear, projection and every denoise step are unrolled into one graph with a dynamic batch and nothing else
+dynamic. What does not depend on the window (the step tokens, the positions, the biases) is folded into
+constants. Large weights are stored as float16 and cast back once when the server loads them: half the file,
+the same float32 arithmetic. So that PyTorch and the graph compute with the same numbers, ``rounded`` rounds
+the network's weights first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from model.diffusion import ALPHA_BAR, STUDENT_STEPS
+from model.network import DiffSpeaker, step_embedding
+from model.shape import CHANNELS, GRID, STYLES
+
+INPUTS = ("audio", "noise", "prefix", "prefix_mask", "style")
+OUTPUT = "motion"
+OPSET = 20
+_SMALL = 4096  # values; below this a tensor stays float32
+
+
+def rounded(net: DiffSpeaker) -> DiffSpeaker:
+    """The network with its large weights rounded to float16's grid, still float32."""
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.numel() > _SMALL:
+                parameter.copy_(parameter.half().float())
+    return net
+
+
+class Fused(nn.Module):
+    """Audio (B, N), noise (B, T, C), prefix (B, T, C), prefix_mask (B, T), style (B, S) -> motion (B, T, C) in [0, 1]."""
+
+    def __init__(self, net: DiffSpeaker, steps: tuple[int, ...] = STUDENT_STEPS) -> None:
+        super().__init__()
+        self.net = net
+        self.eval()
+        self.levels = [float(ALPHA_BAR[step]) for step in steps]
+        with torch.no_grad():
+            embedding = step_embedding(torch.tensor(steps), net.shape.width)
+            tokens = net.denoiser.step_mlp(embedding)
+        self.register_buffer("step_tokens", tokens, persistent=False)
+        self.step_tokens: Tensor
+
+    def forward(
+        self, audio: Tensor, noise: Tensor, prefix: Tensor, prefix_mask: Tensor, style: Tensor
+    ) -> Tensor:
+        """See the class; the sampler is ``model.diffusion.few_steps``."""
+        net, denoiser = self.net, self.net.denoiser
+        heard = net.listen(audio)
+        mask = prefix_mask[..., None]
+        given = torch.cat([net.normalise(prefix) * mask, mask], dim=-1)
+        layers = len(denoiser.layers)
+        style_tokens = denoiser.style_embedding(style).chunk(layers, dim=-1)
+        noisy = noise
+        clean = noise
+        for index, level in enumerate(self.levels):
+            if index:
+                noisy = level**0.5 * clean + (1 - level) ** 0.5 * noise
+            x = denoiser.motion_map(torch.cat([noisy, given], dim=-1)) + denoiser.encoding
+            step_tokens = self.step_tokens[index].chunk(layers)
+            for layer, style_token, step_token in zip(
+                denoiser.layers, style_tokens, step_tokens, strict=True
+            ):
+                x = layer(
+                    x,
+                    torch.stack([style_token, step_token.expand_as(style_token)], dim=1),
+                    heard,
+                    denoiser.bias,
+                )
+            clean = denoiser.motion_decoder(x)
+        return net.denormalise(clean).clamp(0, 1)
+
+
+def example_inputs(batch: int, seed: int) -> dict[str, Tensor]:
+    """Random inputs of the graph's shapes: audio like quiet noise, half of the batch with a prefix."""
+    generator = torch.Generator().manual_seed(seed)
+    frames, channels = GRID.segment_frames, len(CHANNELS)
+    mask = torch.zeros(batch, frames)
+    mask[::2, 12:16] = 1
+    style = torch.nn.functional.one_hot(torch.arange(batch) % len(STYLES), len(STYLES)).float()
+    return {
+        "audio": 0.1 * torch.randn(batch, GRID.window_samples, generator=generator),
+        "noise": torch.randn(batch, frames, channels, generator=generator),
+        "prefix": torch.rand(batch, frames, channels, generator=generator),
+        "prefix_mask": mask,
+        "style": style,
+    }
+
+
+def write_graph(fused: Fused, path: Path, metadata: dict[str, str]) -> None:
+    """Exports, checks and stores the graph; ``metadata`` travels in the file."""
+    batch = torch.export.Dim("batch", min=1, max=256)
+    with torch.no_grad():
+        program = torch.onnx.export(
+            fused,
+            tuple(example_inputs(2, 0).values()),
+            input_names=list(INPUTS),
+            output_names=[OUTPUT],
+            dynamic_shapes=tuple({0: batch} for _ in INPUTS),
+            opset_version=OPSET,
+            dynamo=True,
+            optimize=True,
+            verbose=False,
+        )
+    assert program is not None
+    graph = program.model_proto
+    halve_weights(graph)
+    del graph.metadata_props[:]
+    for key, value in sorted(metadata.items()):
+        graph.metadata_props.add(key=key, value=value)
+    for node in graph.graph.node:  # source locations of the exporting machine are nobody's business
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in graph.graph.value_info:
+        del value.metadata_props[:]
+    onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, path)
+
+
+def halve_weights(graph: onnx.ModelProto) -> None:
+    """Stores every large float32 initialiser as float16, cast back by a node that the runtime folds away."""
+    casts = []
+    for tensor in graph.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) <= _SMALL:
+            continue
+        name = tensor.name
+        values = numpy_helper.to_array(tensor)
+        half = values.astype(np.float16)
+        if np.abs(half.astype(np.float32) - values).max() > 1e-3 * max(1.0, float(np.abs(values).max())):
+            continue  # a table that float16 cannot hold
+        tensor.CopyFrom(numpy_helper.from_array(half, name + "_half"))
+        casts.append(helper.make_node("Cast", [name + "_half"], [name], to=TensorProto.FLOAT))
+    nodes = list(graph.graph.node)
+    del graph.graph.node[:]
+    graph.graph.node.extend([*casts, *nodes])
