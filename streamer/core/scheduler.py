@@ -123,3 +123,10 @@ class Scheduler(Generic[Request]):
         self._waiting.pop(session_id, None)
         if session_id in self._in_flight:
             self._in_flight[session_id] = False
+
+    def drain(self) -> list[Ticket[Request]]:
+        """Takes out everything that waits, earliest deadline first, without denoising it."""
+        waiting = sorted(self._waiting.values(), key=lambda ticket: ticket.deadline)
+        self._waiting.clear()
+        self._heap.clear()
+        return waiting
