@@ -163,8 +163,11 @@ class Session:
 
     # ---- what happens to it ----
 
-    def feed(self, samples: F32) -> None:
+    def feed(self, samples: F32) -> F32:
         """Takes audio at the options' rate: float32 (n,), mono; values beyond ±1 are clipped.
+
+        Returns:
+            The next samples as the model hears them: float32 (m,) at the grid's rate, in [-1, 1].
 
         Raises:
             FaceError: ``bad_audio_values``, a sample is NaN or infinite.
@@ -179,21 +182,27 @@ class Session:
             raise FaceError("bad_audio_values", "The audio holds NaN or infinite samples.")
         self._state = State.STREAMING
         # Before the resampler, so that nothing overflows in it, and after, where it overshoots.
-        resampled = self._resampler.push(np.clip(samples, -1, 1))
-        self._pending.extend(self._windower.push(np.clip(resampled, -1, 1)))
+        heard: F32 = np.clip(self._resampler.push(np.clip(samples, -1, 1)), -1, 1)
+        self._pending.extend(self._windower.push(heard))
+        return heard
 
-    def end(self) -> None:
+    def end(self) -> F32:
         """No more audio: what is left becomes the tail's windows.
+
+        Returns:
+            The last samples as the model hears them, as ``feed`` does.
 
         Raises:
             RuntimeError: it was called before (rule 2).
         """
         if self._state not in (State.IDLE, State.STREAMING):
             raise RuntimeError(f"a {self._state.value} session has ended already")
-        self._pending.extend(self._windower.push(np.clip(self._resampler.finish(), -1, 1)))
+        heard: F32 = np.clip(self._resampler.finish(), -1, 1)
+        self._pending.extend(self._windower.push(heard))
         self._pending.extend(self._windower.finish())
         self._state = State.DRAINING
         self._close_if_drained()
+        return heard
 
     def next_request(self) -> WindowRequest | None:
         """The next window to denoise; None while one is out or none is pending."""
