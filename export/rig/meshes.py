@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from export.rig.atlas import eye_layout, skin_layout
-from export.rig.features import paint_eye, tooth_colour
+from export.rig.atlas import box_layout, eye_layout, lash_layout, skin_layout
+from export.rig.clothes import ribbing, top
+from export.rig.features import paint_eye, paint_lashes, paint_teeth, paint_tongue
 from export.rig.glb import Material, Part
-from export.rig.head import PARTS, Head
+from export.rig.hair import grow, paint_hair
+from export.rig.head import COLLAR, PARTS, Body, Head
 from export.rig.makehuman import F64, I64
-from export.rig.paint import encode, paint_skin
-from export.rig.surface import split_corners, triangulate, vertex_normals
+from export.rig.paint import encode, paint_skin, to_image
+from export.rig.surface import bleed, rasterise, split_corners, triangulate, vertex_normals
 
+_MOUTH = {
+    "upperTeeth": (0.01, 0.51, 0.98, 0.48),
+    "lowerTeeth": (0.01, 0.01, 0.58, 0.48),
+    "tongue": (0.62, 0.01, 0.37, 0.48),
+}
+"""Boxes (u, v, width, height) of the mouth's parts on their texture."""
 _NO_TURN = 2e-3
 """A normal delta shorter than this (0.1 degrees) is dropped."""
 
@@ -67,8 +76,36 @@ def _plain(head: Head, names: tuple[str, ...]) -> tuple[I64, I64]:
     return rows, local.reshape(-1, 3)
 
 
-def build_meshes(head: Head, lip: F64, size: int) -> tuple[list[Part], list[Material]]:
-    """All moving meshes with their materials. lip: float64 (V,) in [0, 1]; size: the skin texture's width."""
+def paint_mouth(head: Head, size: int) -> Image.Image:
+    """The texture of teeth and tongue, sRGB, `size` x `size`."""
+    colour = np.zeros((size, size, 3))
+    inside = np.zeros((size, size), np.bool_)
+    for name in _MOUTH:
+        uvs, triangles, uv_triangles = _mouth_layout(head, name)
+        texels = rasterise(uvs, uv_triangles, size)
+        here = texels.inside
+        points = texels.spread(head.template, triangles)[here]
+        colour[here] = paint_tongue(points) if name == "tongue" else paint_teeth(points, name == "upperTeeth")
+        inside |= here
+    return to_image(bleed(colour, inside))
+
+
+def _mouth_layout(head: Head, name: str) -> tuple[F64, I64, I64]:
+    """Texture coordinates (M, 2), triangles and uv triangles (T, 3) of one part of the mouth."""
+    uvs, uv_quads = box_layout(head, (name,), (_MOUTH[name],))
+    quads = head.quads[head.quad_part == PARTS.index(name)]
+    triangles, uv_triangles = triangulate(head.template, quads, uv_quads)
+    return uvs, triangles, uv_triangles
+
+
+def _mouth_part(head: Head, name: str) -> Part:
+    uvs, triangles, uv_triangles = _mouth_layout(head, name)
+    rows, uv_rows, corners = split_corners(triangles, uv_triangles)
+    return _part(head, name, 2, rows, corners, uvs[uv_rows], None)
+
+
+def build_meshes(head: Head, body: Body, lip: F64, ear: F64, size: int) -> tuple[list[Part], list[Material]]:
+    """All meshes with their materials. lip, ear: float64 (V,) in [0, 1]; size: the skin texture's width."""
     uvs, uv_quads = skin_layout(head)
     shown = head.quad_part <= PARTS.index("rightSocket")
     part = np.repeat(head.quad_part[shown], 2).astype(np.int64)
@@ -78,9 +115,10 @@ def build_meshes(head: Head, lip: F64, size: int) -> tuple[list[Part], list[Mate
     materials = [
         Material("skin", image=encode(image, 90), image_type="image/jpeg", roughness=0.55),
         Material("eye", image=encode(paint_eye(384), 92), image_type="image/jpeg", roughness=0.12),
-        Material("teeth", roughness=0.22),
-        Material("tongue", roughness=0.35),
-        Material("lashes", colour=(0.012, 0.008, 0.006, 1.0), roughness=0.8, double_sided=True),
+        Material("mouth", image=encode(paint_mouth(head, 512), 90), image_type="image/jpeg", roughness=0.25),
+        Material(
+            "lashes", image=encode(paint_lashes(512, 256)), roughness=0.8, alpha="BLEND", double_sided=True
+        ),
     ]
     parts = [_part(head, "skin", 0, rows, corners, uvs[uv_rows], None)]
     for side in ("left", "right"):
@@ -88,13 +126,45 @@ def build_meshes(head: Head, lip: F64, size: int) -> tuple[list[Part], list[Mate
         placed, which = eye_layout(head, side)
         assert np.array_equal(rows, which)
         parts.append(_part(head, f"{side}Eye", 1, rows, triangles, placed, None))
-    for name in ("upperTeeth", "lowerTeeth"):
-        rows, triangles = _plain(head, (name,))
-        colour = tooth_colour(head.template[rows], name == "upperTeeth")
-        parts.append(_part(head, name, 2, rows, triangles, None, colour))
-    rows, triangles = _plain(head, ("tongue",))
-    pink = np.broadcast_to(np.array([0.72, 0.36, 0.36]), (len(rows), 3))
-    parts.append(_part(head, "tongue", 3, rows, triangles, None, pink))
+    for name in _MOUTH:
+        parts.append(_mouth_part(head, name))
     rows, triangles = _plain(head, ("leftLashes", "rightLashes"))
-    parts.append(_part(head, "lashes", 4, rows, triangles, None, None))
+    placed = np.zeros((len(head.template), 2))
+    for side in ("left", "right"):
+        lash_uvs, which = lash_layout(head, side)
+        placed[which] = lash_uvs
+    parts.append(_part(head, "lashes", 3, rows, triangles, placed[rows], None))
+    hair = grow(head, ear)
+    materials.append(
+        Material("hair", image=encode(paint_hair(1024), 90), image_type="image/jpeg", roughness=0.45)
+    )
+    parts.append(_still("hair", 4, hair.positions, hair.triangles, hair.uvs, None, hair.welded))
+    cloth = top(body, COLLAR)
+    materials.append(Material("cloth", roughness=0.9, alpha="BLEND"))
+    materials.append(Material("ribbing", roughness=0.9))
+    parts.append(_still("top", 5, cloth.positions, cloth.triangles, None, cloth.colours, None))
+    band = ribbing(body, COLLAR)
+    parts.append(_still("collar", 6, band.positions, band.triangles, None, band.colours, None))
     return parts, materials
+
+
+def _still(
+    name: str,
+    material: int,
+    points: F64,
+    triangles: I64,
+    uvs: F64 | None,
+    colours: F64 | None,
+    weld: I64 | None,
+) -> Part:
+    """A mesh that never moves; `weld` (N,) names the vertex whose normal each vertex shares."""
+    normals = vertex_normals(points, triangles if weld is None else weld[triangles])
+    return Part(
+        name=name,
+        material=material,
+        positions=points.astype(np.float32),
+        normals=(normals if weld is None else normals[weld]).astype(np.float32),
+        triangles=triangles,
+        uvs=None if uvs is None else np.stack([uvs[:, 0], 1.0 - uvs[:, 1]], 1).astype(np.float32),
+        colours=None if colours is None else _linear(colours),
+    )

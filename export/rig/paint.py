@@ -15,6 +15,7 @@ from io import BytesIO
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from export.rig.head import PARTS, Head
 from export.rig.makehuman import F64, I64
@@ -24,7 +25,8 @@ SKIN = np.array([0.855, 0.655, 0.545])
 BLUSH = np.array([0.800, 0.455, 0.400])
 LIPS = np.array([0.715, 0.355, 0.345])
 BROW = np.array([0.235, 0.150, 0.110])
-INNER = np.array([0.360, 0.085, 0.090])
+INNER = np.array([0.300, 0.075, 0.080])
+_BROW_BOX = (-1.7, 2.1, -0.7, 0.7)  # along and above the brow's middle line, in eyeball radii
 
 
 def noise(points: F64, cell: float, seed: int) -> F64:
@@ -100,7 +102,7 @@ def landmarks(head: Head) -> Landmarks:
 
 @dataclass(frozen=True)
 class Canvas:
-    """The texels of a skin texture: positions, normals (S, S, 3), hollow and lip (S, S), inner (S, S) bool."""
+    """The texels of a skin texture, (S, S) each: positions, normals, hollows, how much lip, part."""
 
     points: F64
     normals: F64
@@ -121,7 +123,8 @@ def paint_skin(
     normals = vertex_normals(head.template, triangles)
     smoothed = neighbour_mean(head.template, triangles)
     hollow = ((smoothed - head.template) * normals).sum(1, keepdims=True)
-    hollow = neighbour_mean(hollow, triangles)
+    for _ in range(2):
+        hollow = 0.5 * hollow + 0.5 * neighbour_mean(hollow, triangles)
     values = np.concatenate([head.template, normals, hollow, lip[:, None]], 1)
     spread = texels.spread(values, triangles)
     canvas = Canvas(
@@ -134,7 +137,7 @@ def paint_skin(
     )
     colour = _skin_tone(canvas, landmarks(head))
     colour = bleed(colour, texels.inside)
-    return Image.fromarray((np.clip(colour, 0, 1) * 255 + 0.5).astype(np.uint8))
+    return to_image(colour)
 
 
 def _skin_tone(canvas: Canvas, marks: Landmarks) -> F64:
@@ -160,7 +163,7 @@ def _skin_tone(canvas: Canvas, marks: Landmarks) -> F64:
     lid = np.exp(-(((side - eye[0]) / 0.019) ** 2) - ((p[..., 1] - eye[1] - 0.003) / 0.011) ** 2)
     lid *= smooth(p[..., 2], 0.03, 0.06)
     colour = mix(colour, np.array([0.70, 0.44, 0.38]), 0.45 * lid)
-    colour *= (1.0 - np.clip(canvas.hollow * 260.0, -0.10, 0.30))[..., None]
+    colour *= (1.0 - np.clip(canvas.hollow * 260.0, -0.06, 0.22))[..., None]
     edge = smooth(canvas.lip + 0.10 * noise(p, 0.0025, 7), 0.30, 0.72)
     lips = LIPS * (1.0 + 0.07 * noise(p * np.array([2.6, 0.4, 0.4]), 0.0022, 8))[..., None]
     colour = mix(colour, lips, 0.88 * edge)
@@ -173,20 +176,56 @@ def _skin_tone(canvas: Canvas, marks: Landmarks) -> F64:
 
 
 def brows(points: F64, marks: Landmarks) -> F64:
-    """Opacity in [0, 1] of the eyebrows at points (..., 3): an arch filled with slanted hair strokes."""
+    """Opacity in [0, 1] of the eyebrows at points (..., 3), from a flat picture of one brow."""
     unit = marks.eye_radius
-    along = (np.abs(points[..., 0]) - marks.eye[0]) / unit  # -1.2 at the nose, 1.6 at the temple
-    arch = marks.eye[1] + unit * (1.52 + 0.30 * np.sin((along + 1.25) * 0.98) - 0.05)
-    above = (points[..., 1] - arch) / unit
-    thick = 0.235 * smooth(along, -1.35, -0.85) * (1.0 - 0.80 * smooth(along, 0.3, 1.75)) + 1e-6
-    body = 1.0 - smooth(np.abs(above) / thick, 0.45, 1.15)
-    body *= smooth(along, -1.32, -0.95) * (1.0 - smooth(along, 1.45, 1.85))
-    slant = 0.9 - 0.75 * smooth(along, -1.2, 0.4)
-    strands = np.stack([along * 7.5 - above * slant * 9.0, above * 1.6 + along * 1.1, 0 * along], -1)
-    hair = 0.5 + 0.5 * noise(strands, 1.0, 11)
-    fine = 0.5 + 0.5 * noise(strands * 2.3, 1.0, 12)
-    amount = body * (0.42 + 0.55 * smooth(0.65 * hair + 0.35 * fine, 0.28, 0.72))
-    return np.clip(amount, 0, 0.92) * smooth(points[..., 2], 0.02, 0.05)
+    along = (np.abs(points[..., 0]) - marks.eye[0]) / unit  # -1.2 at the nose, 1.8 at the temple
+    above = (points[..., 1] - marks.eye[1]) / unit - _brow_arch(along)
+    x = (along - _BROW_BOX[0]) / (_BROW_BOX[1] - _BROW_BOX[0]) * _BROW_STROKES.shape[1]
+    y = (above - _BROW_BOX[2]) / (_BROW_BOX[3] - _BROW_BOX[2]) * _BROW_STROKES.shape[0]
+    drawn = ndimage.map_coordinates(_BROW_STROKES, [y, x], order=1, mode="constant")
+    return np.asarray(drawn * smooth(points[..., 2], 0.02, 0.05))
+
+
+def _brow_arch(along: F64) -> F64:
+    """Height of the brow's middle line over the eye's centre, in eyeball radii."""
+    return np.asarray(1.46 + 0.26 * np.sin((along + 1.25) * 0.95) + 0.02 * along)
+
+
+def _draw_brow(width: int = 900, height: int = 260) -> F64:
+    """One brow as (height, width) opacities over _BROW_BOX: a soft ground and some 260 hair strokes."""
+    left, right, low, high = _BROW_BOX
+    x, y = np.meshgrid(np.linspace(left, right, width), np.linspace(low, high, height))
+    thick = 0.24 * smooth(x, -1.50, -0.70) * (1.0 - 0.78 * smooth(x, 0.2, 1.75)) + 1e-6
+    ground = np.exp(-((y / thick) ** 2) * 1.6) * smooth(x, -1.40, -0.85) * smooth(x, 1.75, 1.2)
+    alpha = 0.50 * ground
+    random = np.random.default_rng(7)
+    for _ in range(260):
+        start = -1.22 + 2.85 * random.random()
+        span = (
+            0.24
+            * float(smooth(np.array(start), -1.55, -0.75))
+            * (1 - 0.78 * float(smooth(np.array(start), 0.2, 1.75)))
+        )
+        offset = (random.random() * 1.7 - 0.95) * span
+        steep = np.radians(
+            np.interp(start, [-1.25, -0.8, 0.0, 0.9, 1.7], [78, 48, 24, 6, -10]) + 14 * random.normal()
+        )
+        steep -= np.radians(30) * offset / 0.24  # upper hairs lie down, lower ones stand up
+        length = (0.30 + 0.10 * random.random()) * (1 - 0.35 * float(smooth(np.array(start), 0.6, 1.7)))
+        dx, dy = np.cos(steep) * length, np.sin(steep) * length * 0.75
+        t = np.clip(((x - start) * dx + (y - offset) * dy) / (dx * dx + dy * dy), 0, 1)
+        away = np.hypot(x - start - t * dx, y - offset - t * dy)
+        line = smooth(away, 0.026 * (1 - 0.65 * t), 0.006) * (0.55 + 0.3 * random.random())
+        alpha = alpha + line * (0.94 - alpha).clip(0)
+    return alpha
+
+
+_BROW_STROKES = _draw_brow()
+
+
+def to_image(colour: F64) -> Image.Image:
+    """sRGB (H, W, 3) or (H, W, 4) in [0, 1] -> an 8-bit picture."""
+    return Image.fromarray((np.clip(colour, 0, 1) * 255 + 0.5).astype(np.uint8))
 
 
 def encode(image: Image.Image, quality: int | None = None) -> bytes:
