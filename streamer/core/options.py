@@ -73,6 +73,24 @@ class SessionOptions:
         return options
 
 
+def parse_style(text: str) -> dict[str, float]:
+    """Style weights from ``NAME`` or ``NAME=0.5,NAME2=0.5``; a name alone weighs 1.
+
+    Raises:
+        FaceError: ``bad_option``, a weight is no number or a name repeats.
+    """
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, weight = (word.strip() for word in part.partition("="))
+        if name in weights:
+            raise FaceError("bad_option", f"The style {text!r} names {name!r} twice.")
+        try:
+            weights[name] = float(weight) if equals else 1.0
+        except ValueError:
+            raise FaceError("bad_option", f"The weight {weight!r} of style {name!r} is no number.") from None
+    return weights
+
+
 def style_vector(weights: Mapping[str, float], styles: Sequence[str]) -> F32:
     """Weights by name as float32 (S,) over ``styles``, used as given; a style that is not named weighs 0.
 
