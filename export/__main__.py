@@ -89,7 +89,7 @@ def training_facts(checkpoint: Path, hardware: str) -> Training:
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout
     return Training(
-        speech="synthetic English (Kokoro-82M, hibari, flite) with aligned phones; curves from model/articulation.py",
+        speech="synthetic English (Kokoro-82M, hibari, flite), curves from aligned phones",
         speech_hours=round(float(facts.get("speech_hours", 0)), 2),
         audio_encoder="Whisper tiny.en encoder, 3 layers (MIT)",
         hardware=hardware,

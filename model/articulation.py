@@ -99,8 +99,8 @@ def _split_diphthongs(phones: Sequence[Phone]) -> list[Phone]:
 
 
 def _contact(t: F32, start: float, end: float, attack: float, release: float, hold: float) -> F32:
-    """A contact's track: 1 while it holds, with raised-cosine flanks; held at least ``hold`` seconds so that a
-    30 fps grid of any phase meets it."""
+    """A contact's track: 1 while it holds, with raised-cosine flanks. It holds at least ``hold`` seconds, so
+    that a 30 fps grid of any phase meets it."""
     lack = max(0.0, hold - (end - start)) / 2
     start, end = start - lack, end + lack
     distance = np.where(t < start, (start - t) / attack, np.where(t > end, (t - end) / release, 0.0))

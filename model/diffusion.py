@@ -54,8 +54,7 @@ def ddim(denoise: Denoise, noise: Tensor, steps: Sequence[int]) -> Tensor:
 def few_steps(denoise: Denoise, noise: Tensor, steps: Sequence[int] = STUDENT_STEPS) -> Tensor:
     """The student's sampler: predict x0, add the same noise again at the next step's level, predict again.
 
-    The noise is never re-estimated, so a frame's result hangs on its own noise alone and neighbouring windows,
-    which share that noise, agree.
+    The noise is never re-estimated, so that neighbouring windows, which share their frames' noise, agree.
     """
     clean = denoise(noise, torch.full((len(noise),), steps[0]))
     for step in steps[1:]:

@@ -26,7 +26,7 @@ MEL_HOP, MEL_WINDOW = 160, 400
 
 
 def mel_filters(bins: int = 80, sample_rate_hz: int = 16_000, fft: int = MEL_WINDOW) -> Tensor:
-    """Triangular filters on Slaney's mel scale with area normalisation, as Whisper uses: (fft/2 + 1, bins)."""
+    """Triangular filters on Slaney's mel scale of equal area, as Whisper uses: (fft/2 + 1, bins)."""
 
     def to_hz(mel: Tensor) -> Tensor:
         return torch.where(mel < 15, mel * 200 / 3, 1000 * torch.exp(math.log(6.4) / 27 * (mel - 15)))
@@ -156,9 +156,9 @@ def periodic_encoding(frames: int, width: int, period: int) -> Tensor:
 
 
 def self_attention_bias(frames: int, heads: int, period: int) -> Tensor:
-    """The paper's bias, (heads, frames, 2 + frames): 0 for the two tokens, −m·⌊distance in periods⌋ for frames.
+    """The paper's bias, (heads, frames, 2 + frames): 0 for the two tokens, −m·(distance in periods) for frames.
 
-    Frame j ≤ i lies ⌊(i − j)/p⌋ periods back, frame j > i lies ⌊(j − i − 1)/p⌋ ahead; m = 2^−2, 2^−4, … per head.
+    Frame j ≤ i lies ⌊(i − j)/p⌋ periods back, frame j > i lies ⌊(j − i − 1)/p⌋ ahead; m = 2^−2, 2^−4, …
     """
     i, j = torch.arange(frames)[:, None], torch.arange(frames)[None]
     periods = torch.where(j <= i, (i - j) // period, (j - i - 1) // period).float()
@@ -207,8 +207,8 @@ class DenoiserLayer(nn.Module):
         return self._cross(x, tokens, audio)
 
     def _cross(self, x: Tensor, tokens: Tensor, audio: Tensor) -> Tensor:
-        # The mask lets frame i see {style, step, audio_i} only, so its softmax has three terms: written out, it
-        # costs T·3 products where a masked T × (2 + T) attention would throw most of them away.
+        # The mask lets frame i see {style, step, audio_i} only, so its softmax has three terms: written out,
+        # it costs T·3 products where a masked T × (2 + T) attention would throw most of them away.
         query = self.cross_query(self.norm2(x)).unflatten(-1, (self.heads, -1))
         token_key, token_value = (
             t.unflatten(-1, (self.heads, -1)) for t in self.cross_key_value(tokens).chunk(2, -1)
@@ -248,7 +248,7 @@ class Denoiser(nn.Module):
     def forward(
         self, noisy: Tensor, audio: Tensor, style: Tensor, step: Tensor, prefix: Tensor, prefix_mask: Tensor
     ) -> Tensor:
-        """noisy (B, T, C), audio (B, T, d), style (B, S), step (B,), prefix (B, T, C), prefix_mask (B, T) -> x0 (B, T, C)."""
+        """noisy and prefix (B, T, C), audio (B, T, d), style (B, S), step (B,), prefix_mask (B, T) -> x0 (B, T, C)."""
         mask = prefix_mask[..., None]
         x = self.motion_map(torch.cat([noisy, prefix * mask, mask], dim=-1)) + self.encoding
         style_tokens = self.style_embedding(style).chunk(self.shape.layers, dim=-1)
@@ -259,7 +259,7 @@ class Denoiser(nn.Module):
 
 
 class DiffSpeaker(nn.Module):
-    """The ear, the projection of its features onto the frame grid, the denoiser and the motion's statistics."""
+    """The ear, the projection of its features onto the frame grid, the denoiser, the motion's statistics."""
 
     def __init__(self, shape: Shape | None = None, grid: Grid = GRID) -> None:
         super().__init__()

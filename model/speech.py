@@ -1,4 +1,4 @@
-"""The corpus as training reads it: one long strip of audio with its articulator tracks, and random windows of it.
+"""The corpus as training reads it: one strip of audio with its articulator tracks, and random windows of it.
 
 A corpus is a folder of Ogg/Opus files with JSON lines (``audio, voice, phones, duration_s``). ``build_strip``
 decodes it once into one memory-mapped folder; utterances lie one after another with a short silence between

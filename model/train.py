@@ -50,6 +50,7 @@ class Options:
     tune_ear: int
     seed: int
     threads: int
+    max_steps: int = 0
 
 
 def parse(argv: list[str] | None = None) -> Options:
@@ -75,14 +76,15 @@ def parse(argv: list[str] | None = None) -> Options:
     )
     parser.add_argument("--seed", type=int, default=0, help="of everything random (%(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (%(default)s)")
+    parser.add_argument("--max-steps", type=int, default=0, help="end a stage after so many steps (0: never)")
     return Options(**vars(parser.parse_args(argv)))
 
 
 def draw_prefix(motion: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A clean motion prefix as streaming gives it: the few frames before a random hop, absent 35 % of the time.
+    """A clean motion prefix as streaming gives it: the frames before a random hop, 35 % of the time none.
 
-    Returns normalised values (B, T, C), roughened so that the network does not trust them more than the sound,
-    and their mask (B, T).
+    Returns normalised values (B, T, C), roughened so that the network does not trust them more than the
+    sound, and their mask (B, T).
     """
     count, frames, channels = motion.shape
     back = torch.randint(1, MAX_HOP_FRAMES + MAX_LOOKAHEAD_FRAMES + 1, (count, 1), generator=generator)
@@ -97,10 +99,10 @@ def draw_prefix(motion: Tensor, generator: torch.Generator) -> tuple[Tensor, Ten
 
 
 def motion_loss(net: DiffSpeaker, predicted: Tensor, target: Tensor) -> Tensor:
-    """MSE on motion and on its frame differences (weights 1 and 1, as the paper's), plus one on the lips' gap.
+    """MSE on motion and on its frame differences (weights 1 and 1, the paper's), plus one on the lips' gap.
 
-    The gap is jawOpen − mouthClose in coefficients, at which the lips meet when it is 0: two channels may each
-    be nearly right and still leave a /p/ open.
+    The gap is jawOpen − mouthClose, and the lips meet where it is 0: two channels may each be nearly right
+    and still leave a /p/ open.
     """
     difference = predicted - target
     loss = difference.square().mean() + difference.diff(dim=1).square().mean()
@@ -130,9 +132,15 @@ class Trainer:
         self.optimiser = torch.optim.AdamW([g for g in groups if g["params"]], lr=peak, weight_decay=0.01)
         self.spent_s, self.step = 0.0, 0
 
+    @property
+    def done(self) -> float:
+        """How much of the stage is over, 0 to 1, by its minutes or its steps, whichever is further."""
+        by_steps = self.step / self.options.max_steps if self.options.max_steps else 0.0
+        return min(1.0, max(by_steps, self.spent_s / (60 * self.minutes)))
+
     def learning_rate(self) -> float:
-        """Linear warm-up over 2 % of the stage's minutes, then a cosine to 2 % of the peak."""
-        done = min(1.0, self.spent_s / (60 * self.minutes))
+        """Linear warm-up over the first 2 % of the stage, then a cosine to 2 % of the peak."""
+        done = self.done
         cosine = 0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * done)))
         return self.peak * min(1.0, done / 0.02 + 0.01) * max(0.02, cosine)
 
@@ -182,7 +190,7 @@ class Trainer:
 def run_stage(
     name: str, trainer: Trainer, windows: Windows, loss_of: Any, path: Path, log: SummaryWriter
 ) -> None:
-    """Trains until the stage's minutes are spent, saving every two minutes and on Ctrl-C."""
+    """Trains until the stage is over, saving every two minutes and on Ctrl-C."""
     trainer.resume(path)
     windows.seed(
         trainer.options.seed + trainer.step
@@ -191,7 +199,7 @@ def run_stage(
     bar = tqdm(total=round(total), initial=round(trainer.spent_s), desc=name, unit="s", disable=None)
     saved_at, smooth = trainer.spent_s, None
     try:
-        while trainer.spent_s < total:
+        while trainer.done < 1:
             started = time.monotonic()
             batch = windows.draw(trainer.options.batch)
             with torch.autocast("cpu", torch.bfloat16):
@@ -241,7 +249,7 @@ def train_teacher(net: DiffSpeaker, windows: Windows, options: Options, log: Sum
 def train_student(
     teacher: DiffSpeaker, windows: Windows, options: Options, log: SummaryWriter
 ) -> DiffSpeaker:
-    """Two steps to where the teacher's DDIM arrives, from the same noise; the ear stays as the teacher left it."""
+    """Two steps to where the teacher's DDIM arrives, from the same noise; the ear is the teacher's."""
     net = deepcopy(teacher).train()
     trainer = Trainer(
         net, Options(**{**vars(options), "tune_ear": 0}), options.student_minutes, options.learning_rate / 3

