@@ -169,7 +169,8 @@ class Face:
 def _convert(pcm: npt.NDArray[Any], encoding: Encoding) -> npt.NDArray[Any]:
     is_float = np.issubdtype(pcm.dtype, np.floating)
     if encoding == "s16" and is_float:
-        return np.rint(np.clip(pcm, -1, 1) * 32767).astype(np.int16)
+        scaled: npt.NDArray[np.int16] = np.rint(np.clip(pcm, -1, 1) * 32767).astype(np.int16)
+        return scaled
     if encoding == "f32" and not is_float:
         return pcm.astype(np.float32) / np.float32(32768)
     return pcm

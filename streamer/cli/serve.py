@@ -1,0 +1,110 @@
+"""``diffspeaker serve``: the server, from its options to the address that a browser opens."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamer.cli.config import option, parse
+from streamer.contract.errors import FaceError
+from streamer.core.options import parse_style
+from streamer.engine.backend import OnnxBackend
+from streamer.engine.bundle import Bundle
+from streamer.engine.inference_thread import InferenceThread
+from streamer.server import loop
+from streamer.server.app import Address, serve_until
+from streamer.server.microphone import STREAM_NAME, Microphone
+from streamer.server.settings import Settings
+
+DESCRIPTION = """Starts the server and prints the address of its page: open it in a browser.
+
+  diffspeaker serve
+  diffspeaker serve --microphone
+  diffspeaker serve --host 0.0.0.0 --token correct-horse-battery
+
+Programs speak to ws://HOST:PORT/v1/streams/NAME; the protocol is in streamer/contract/PROTOCOL.md.
+Ctrl-C stops the server."""
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """The options of ``diffspeaker serve``."""
+
+    host: str = option("127.0.0.1", "the address to listen on; other machines need --token or --insecure")
+    port: int = option(8600, "the port to listen on; 0 takes any free one", minimum=0, maximum=65535)
+    bundle: Path | None = option(None, "the model's folder; the one that ships where none is given")
+    microphone: bool = option(False, f"animate this machine's microphone as the stream '{STREAM_NAME}'")
+    microphone_device: str | None = option(
+        None, "which microphone: part of its name, or its number", metavar="NAME"
+    )
+    token: str | None = option(None, "a secret that every client must send")
+    insecure: bool = option(False, "let other machines connect without a token")
+    allow_origin: str | None = option(
+        None, "web pages from elsewhere that may connect without a token: addresses, or *", metavar="ORIGIN,…"
+    )
+    lookahead_ms: float | None = option(
+        None, "how much of the future the face may hear, in milliseconds; it lags as much", metavar="MS"
+    )
+    hop_ms: float | None = option(None, "how often frames are sent, in milliseconds", metavar="MS")
+    style: str | None = option(
+        None, "the manner of speaking; a name, or NAME=0.5,NAME2=0.5 for a mixture", metavar="STYLE"
+    )
+    seed: int = option(0, "chooses among the many faces that fit; the same seed repeats", minimum=0)
+    max_sessions: int = option(16, "how many may speak at one time", minimum=1)
+    threads: int | None = option(None, "threads for the model", minimum=1)
+    log_level: str = option(
+        "warning", "how much is logged to stderr", choices=("debug", "info", "warning", "error")
+    )
+
+
+def run(argv: list[str]) -> int:
+    """Runs the command until a signal stops it; returns its exit code."""
+    options = parse(ServeOptions, argv, "diffspeaker serve", DESCRIPTION)
+    if not (_is_loopback(options.host) or options.token or options.insecure):
+        raise FaceError(
+            "bad_config",
+            f"On {options.host} anybody who can reach this machine could listen in.",
+            "Set --token, or say --insecure.",
+        )
+    logging.basicConfig(
+        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    settings = Settings(
+        host=options.host,
+        port=options.port,
+        token=options.token,
+        # Who lets strangers in has said so; pages are no different then.
+        allowed_origins=("*",) if options.insecure else _addresses(options.allow_origin),
+        lookahead_ms=options.lookahead_ms,
+        hop_ms=options.hop_ms,
+        style=None if options.style is None else parse_style(options.style),
+        seed=options.seed,
+        max_sessions=options.max_sessions,
+    )
+    microphone = Microphone(options.microphone_device) if options.microphone else None
+
+    def on_ready(address: Address) -> None:
+        query = f"?watch={STREAM_NAME}" if microphone else ""
+        print(f"DiffSpeaker Live is at {address.page}{query}  (Ctrl-C stops it)", flush=True)
+
+    bundle = Bundle.load(options.bundle)
+    with InferenceThread(OnnxBackend(bundle, threads=options.threads)) as thread:
+        loop.run(
+            lambda stop: serve_until(stop, settings, bundle, thread, microphone=microphone, on_ready=on_ready)
+        )
+    return 0
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _addresses(listed: str | None) -> tuple[str, ...]:
+    return tuple(address.strip() for address in (listed or "").split(",") if address.strip())

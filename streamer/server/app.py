@@ -1,0 +1,138 @@
+"""The server as a whole: what starts in which order, and how it stops.
+
+::
+
+    warm up → listen → serve … stop: no new streams → drain → close → done
+
+Nobody can connect before the model is warm. Stopping animates what was received, for a bounded time, tells
+every client ``shutting_down`` and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from websockets.asyncio.server import ServerConnection
+
+from streamer.engine.bundle import Bundle
+from streamer.engine.inference_thread import InferenceThread
+from streamer.server.connection import converse
+from streamer.server.denoiser import Denoiser
+from streamer.server.http import Site, find_web_root
+from streamer.server.hub import Hub
+from streamer.server.metrics import Metrics
+from streamer.server.microphone import Microphone
+from streamer.server.settings import Settings
+from streamer.server.sockets import listen
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a running server is found, and its streams."""
+
+    host: str
+    port: int
+    hub: Hub
+
+    @property
+    def page(self) -> str:
+        """The page's address, for a browser on this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+
+    def stream(self, name: str) -> str:
+        """A stream's address, for a client on this machine."""
+        return f"{self.page.replace('http', 'ws', 1)}v1/streams/{name}"
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    settings: Settings,
+    bundle: Bundle,
+    thread: InferenceThread,
+    *,
+    web_root: Path | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[Address]:
+    """A server that runs inside the context; leaving it stops the server gracefully.
+
+    Args:
+        settings: where it listens, and its bounds. bundle: the model and the face.
+        thread: a started inference thread. web_root: the page's folder; the one that ships where None.
+        clock: monotonic seconds.
+
+    Raises:
+        FaceError: ``port_in_use``, ``bad_config``, ``bad_bundle`` or ``inference_failed``.
+    """
+    metrics = Metrics()
+    async with _task_group() as tasks:
+        hub = Hub(bundle, Denoiser(thread), settings, metrics, tasks, clock)
+        await hub.warm_up()
+        site = Site(
+            web_root or find_web_root(), bundle.folder, bundle.manifest, metrics, lambda: hub.is_accepting
+        )
+
+        async def handle(socket: ServerConnection) -> None:
+            await converse(socket, hub)
+
+        server = await listen(handle, site, settings)
+        port = server.sockets[0].getsockname()[1]
+        log.info("listening on %s:%d, a window takes %.0f ms", settings.host, port, 1000 * hub.allowance_s)
+        try:
+            yield Address(settings.host, port, hub)
+        finally:
+            try:
+                async with asyncio.timeout(settings.drain_timeout_s):
+                    await hub.drain()
+            except TimeoutError:
+                log.warning("the streams were not drained in %g seconds", settings.drain_timeout_s)
+                hub.abandon()
+            server.close()
+            await server.wait_closed()
+            log.info("stopped")
+
+
+async def serve_until(
+    stop: asyncio.Event,
+    settings: Settings,
+    bundle: Bundle,
+    thread: InferenceThread,
+    *,
+    microphone: Microphone | None = None,
+    on_ready: Callable[[Address], None],
+) -> None:
+    """Serves until ``stop`` is set; raises as ``serving`` does, and ``no_audio_device``.
+
+    Args:
+        stop: ends it. settings, bundle, thread: as for ``serving``.
+        microphone: published as the stream ``microphone`` where one is given.
+        on_ready: told once, when clients may come.
+    """
+    # The device is opened first: where there is none, that is said before a model is warmed.
+    with microphone or contextlib.nullcontext():
+        async with serving(settings, bundle, thread) as address, _task_group() as tasks:
+            capture = microphone and tasks.create_task(microphone.publish(address.hub))
+            on_ready(address)
+            await stop.wait()
+            if capture:
+                capture.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _task_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group that raises what its body raised, not a group of one."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            yield tasks
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise

@@ -1,0 +1,269 @@
+"""One WebSocket, from its hello to its farewell.
+
+::
+
+    accepted → hello → welcome → reading and writing → farewell → closed
+
+After the welcome two tasks share the socket: this one reads what the client says, a second one sends what
+lies in its ``Subscriber``; a third adds the stats. Rules:
+
+1. After the welcome the writing task alone sends and closes, so that an error is told after all that came
+   before it.
+2. What a client does wrong ends its own connection. A speaker's stream then ends as if it had said ``end``:
+   audio received before is animated, and watchers get those frames.
+3. After the farewell was decided, what the client still says is read and ignored, so that its closing
+   handshake is seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import re
+from urllib.parse import urlsplit
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from streamer.contract import wire
+from streamer.contract.errors import FaceError
+from streamer.core.outbox import Outbox
+from streamer.server.hub import Hub, check_name
+from streamer.server.stream import Stream
+from streamer.server.subscriber import Subscriber
+
+log = logging.getLogger(__name__)
+
+STREAMS_PATH = "/v1/streams/"
+_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.IGNORECASE)
+
+
+async def converse(socket: ServerConnection, hub: Hub) -> None:
+    """Serves one connection until it is closed; raises nothing.
+
+    Args:
+        socket: accepted, nothing read yet. hub: the streams.
+    """
+    peer = socket.remote_address
+    try:
+        try:
+            connection = await _greet(socket, hub)
+        except FaceError as error:
+            log.info("%s refused: %s: %s", peer, error.code, error.message)
+            hub.metrics.errors.labels(error.code).inc()
+            await _refuse(socket, error, hub.settings.close_timeout_s)
+        else:
+            with hub.taking_part():
+                await connection.run()
+    except ConnectionClosed:
+        pass
+    except Exception:
+        log.exception("%s failed", peer)
+        failure = FaceError("internal", "The connection failed.")
+        await _refuse(socket, failure, hub.settings.close_timeout_s)
+
+
+async def _greet(socket: ServerConnection, hub: Hub) -> Connection:
+    """Reads the hello and takes a place in a stream; raises what the client is refused for."""
+    assert socket.request is not None
+    headers = socket.request.headers
+    name = urlsplit(socket.request.path).path.removeprefix(STREAMS_PATH)
+    check_name(name)
+    if socket.subprotocol is None and "Sec-WebSocket-Protocol" in headers:
+        raise FaceError("unsupported_version", "None of the subprotocols offered is spoken here.")
+    hello = await _read_hello(socket, hub.settings.hello_timeout_s)
+    _check_token(hello.token, hub.settings.token)
+    if hub.settings.token is None:
+        _check_origin(headers.get("Origin"), hub.settings.allowed_origins)
+    if hello.role != "publish":
+        _check_output(hello.output, hub)
+
+    settings = hub.settings
+    if hello.role == "watch":
+        stream = hub.find(name)
+        outbox = Outbox(settings.watcher_messages, settings.watcher_bytes)
+    else:
+        if hello.audio is None:
+            raise FaceError("bad_audio_format", f"A {hello.role!r} hello must say what 'audio' it will send.")
+        stream = hub.open(name, hello.audio, hello)
+        outbox = Outbox(settings.speaker_messages, settings.speaker_bytes)
+    is_shown = hello.role != "publish"
+    subscriber = Subscriber(
+        outbox, hello.output if is_shown else None, is_shown and hello.audio_passthrough, hub.metrics
+    )
+    subscriber.tell(stream.welcome(hello.role, hello.output))
+    stream.broadcast.subscribers.add(subscriber)
+    return Connection(socket, hub, hello, stream, subscriber)
+
+
+async def _read_hello(socket: ServerConnection, timeout_s: float) -> wire.Hello:
+    try:
+        async with asyncio.timeout(timeout_s):
+            message = await socket.recv()
+    except TimeoutError:
+        raise FaceError("hello_timeout", f"No hello came within {timeout_s:g} seconds.") from None
+    if isinstance(message, bytes):
+        raise FaceError("hello_expected", "The first message is audio.")
+    hello = wire.decode_client_message(message)
+    if not isinstance(hello, wire.Hello):
+        raise FaceError("hello_expected", "The first message is no hello.")
+    return hello
+
+
+def _check_token(given: str | None, expected: str | None) -> None:
+    if expected is None:
+        return
+    if given is None or not hmac.compare_digest(given.encode(), expected.encode()):
+        raise FaceError(
+            "unauthorized", "The token is missing or wrong." if given is None else "The token is wrong."
+        )
+
+
+def _check_origin(origin: str | None, allowed: tuple[str, ...]) -> None:
+    """Keeps pages of other sites from listening in: a browser connects to anything on its own machine."""
+    if origin is None or origin in allowed or "*" in allowed:
+        return
+    if not _LOOPBACK.fullmatch(urlsplit(origin).hostname or ""):
+        raise FaceError(
+            "unauthorized",
+            f"Web pages from {origin[:80]} may not connect here.",
+            "Start the server with --token, or with --allow-origin and the page's address.",
+        )
+
+
+def _check_output(output: wire.OutputFormat, hub: Hub) -> None:
+    native = hub.bundle.manifest.motion.kind
+    if output.kind == "coefficients" and native != "coefficients":
+        raise FaceError(
+            "bad_option", "This bundle moves vertices and has no coefficients.", "Ask for vertices."
+        )
+
+
+async def _refuse(socket: ServerConnection, error: FaceError, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await socket.send(wire.encode_message(wire.ErrorMessage(error.code, error.message, error.hint)))
+            await socket.close(error.close_code, error.code)
+    except ConnectionClosed:
+        pass
+    except TimeoutError:
+        socket.transport.abort()
+
+
+class Connection:
+    """A welcomed client.
+
+    Args:
+        socket: its WebSocket. hub: the streams. hello: what it chose. stream: where it takes part.
+        subscriber: its end of the stream.
+    """
+
+    def __init__(
+        self, socket: ServerConnection, hub: Hub, hello: wire.Hello, stream: Stream, subscriber: Subscriber
+    ) -> None:
+        self._socket = socket
+        self._hub = hub
+        self._hello = hello
+        self._stream = stream
+        self._subscriber = subscriber
+        self._is_speaker = hello.role != "watch"
+
+    async def run(self) -> None:
+        """Reads and writes until the connection is closed."""
+        watchers = self._hub.metrics.watchers
+        watchers.inc(self._subscriber.output is not None)
+        log.info("%s joined %s as %s", self._socket.remote_address, self._stream.name, self._hello.role)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._write())
+                tasks.create_task(self._report())
+                await self._read()
+        finally:
+            self._leave()
+            watchers.dec(self._subscriber.output is not None)
+            log.info(
+                "%s left %s: %s", self._socket.remote_address, self._stream.name, self._socket.close_code
+            )
+
+    def _leave(self) -> None:
+        self._stream.broadcast.subscribers.discard(self._subscriber)
+        if self._is_speaker:
+            self._stream.end()
+
+    # ---- reading ----
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                message = await self._socket.recv()
+                if self._subscriber.finished.is_set():
+                    continue
+                try:
+                    await self._obey(message)
+                except FaceError as error:
+                    log.info("%s failed: %s: %s", self._socket.remote_address, error.code, error.message)
+                    self._subscriber.finish(error)
+                    self._leave()
+        except ConnectionClosed:
+            self._leave()
+            self._subscriber.finish()
+
+    async def _obey(self, message: str | bytes) -> None:
+        if isinstance(message, bytes):
+            return await self._hear(message)
+        command = wire.decode_client_message(message)
+        await self._subscriber.room()
+        match command:
+            case wire.ClockRequest():
+                self._subscriber.tell(wire.ClockReply(command.client_time_s, self._hub.clock()))
+            case wire.Hello():
+                raise FaceError("bad_message", "A second hello came.")
+            case _ if not self._is_speaker:
+                raise FaceError("not_allowed", "A watcher may not do this.")
+            case wire.SetStyle():
+                self._stream.set_style(command.style)
+            case wire.Interrupt():
+                await self._stream.interrupt()
+            case wire.End():
+                self._stream.end()
+        return None
+
+    async def _hear(self, message: bytes) -> None:
+        if not self._is_speaker:
+            raise FaceError("not_allowed", "A watcher may not send audio.")
+        assert self._hello.audio is not None
+        samples = wire.decode_audio(message, self._hello.audio)
+        await self._stream.room()
+        self._stream.hear(samples)
+
+    # ---- writing ----
+
+    async def _write(self) -> None:
+        settings, subscriber = self._hub.settings, self._subscriber
+        try:
+            while (message := await subscriber.next()) is not None:
+                async with asyncio.timeout(settings.stall_timeout_s):
+                    await self._socket.send(message)
+            farewell = subscriber.farewell
+            async with asyncio.timeout(settings.close_timeout_s):
+                if farewell is None:
+                    await self._socket.close()
+                else:
+                    await self._socket.close(farewell.close_code, farewell.code)
+        except ConnectionClosed:
+            pass
+        except TimeoutError:
+            log.info("%s reads nothing and is cut off", self._socket.remote_address)
+            self._socket.transport.abort()
+
+    async def _report(self) -> None:
+        """Tells the stats, unless the client is behind already."""
+        subscriber = self._subscriber
+        while not subscriber.finished.is_set():
+            try:
+                async with asyncio.timeout(self._hub.settings.stats_interval_s):
+                    await subscriber.finished.wait()
+            except TimeoutError:
+                if not subscriber.is_crowded:
+                    subscriber.tell(self._stream.stats(subscriber))

@@ -1,0 +1,208 @@
+"""The streams of a server by name: who may open one, who finds one, and what every new one is made of.
+
+State: the open streams. Each runs as a task of the server's task group and leaves the hub when it has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from streamer.contract import wire
+from streamer.contract.errors import FaceError
+from streamer.core.options import SessionOptions
+from streamer.core.session import Session
+from streamer.engine.bundle import Bundle
+from streamer.server.broadcast import Broadcast
+from streamer.server.denoiser import Denoiser
+from streamer.server.metrics import Metrics
+from streamer.server.settings import Settings
+from streamer.server.stream import Stream
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_WARM_UP_WINDOWS = 12
+_MAX_ON_LOOP_S = 0.001
+
+
+class Hub:
+    """The open streams.
+
+    Args:
+        bundle: the model and the face. denoiser: computes. settings: defaults and bounds.
+        metrics: where it counts. tasks: where streams run. clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        denoiser: Denoiser,
+        settings: Settings,
+        metrics: Metrics,
+        tasks: asyncio.TaskGroup,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.bundle = bundle
+        self.settings = settings
+        self.metrics = metrics
+        self.clock = clock
+        self.allowance_s = 0.0
+        """What computing one window is allowed to take: the 95th percentile of the warm-up."""
+        self.is_accepting = False
+        self._denoiser = denoiser
+        self._tasks = tasks
+        self._streams: dict[str, Stream] = {}
+        self._vertices_off_loop = False
+        self._running: set[asyncio.Task[None]] = set()
+        self._connections = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        metrics.capacity.set(settings.max_sessions)
+
+    async def warm_up(self) -> None:
+        """Denoises silence until the model is warm, and measures how long a window takes.
+
+        Raises:
+            FaceError: the model fails.
+        """
+        manifest = self.bundle.manifest
+        session = Session(manifest, self._options(manifest.timing.sample_rate_hz, None))
+        hop_samples = session.grid.frame_sample(session.options.hop_frames) + 1
+        took_s: list[float] = []
+        while len(took_s) < _WARM_UP_WINDOWS:
+            session.feed(np.zeros(hop_samples, np.float32))
+            while (request := session.next_request()) is not None:
+                started = self.clock()
+                outcome = await self._denoiser.denoise("warm-up", request, started)
+                took_s.append(self.clock() - started)
+                assert outcome.motion is not None
+                session.complete(request, outcome.motion)
+        steady = sorted(took_s[2:])
+        self.allowance_s = steady[math.ceil(0.95 * len(steady)) - 1]
+
+        if manifest.motion.kind == "coefficients":
+            still = np.zeros((session.options.hop_frames, len(manifest.motion.channels)), np.float32)
+            await asyncio.to_thread(self.bundle.vertices, still)  # reads the rig
+            started = self.clock()
+            await asyncio.to_thread(self.bundle.vertices, still)
+            self._vertices_off_loop = self.clock() - started > _MAX_ON_LOOP_S
+        self.is_accepting = True
+
+    def open(self, name: str, audio: wire.AudioFormat, hello: wire.Hello | None = None) -> Stream:
+        """Opens a stream and starts it.
+
+        Args:
+            name: its name. audio: what will be fed. hello: what the speaker chose; the defaults where None.
+
+        Raises:
+            FaceError: ``stream_taken``, ``at_capacity``, ``shutting_down``, ``bad_stream_name``,
+                ``bad_audio_format`` or ``bad_option``.
+        """
+        check_name(name)
+        wire.check_audio_format(audio)
+        if not self.is_accepting:
+            raise FaceError("shutting_down", "The server takes no new streams.")
+        if name in self._streams:
+            raise FaceError("stream_taken", f"The stream {name} has a publisher already.")
+        if len(self._streams) >= self.settings.max_sessions:
+            raise FaceError("at_capacity", f"All {self.settings.max_sessions} streams are taken.")
+        stream = Stream(
+            name,
+            secrets.token_hex(8),
+            Session(self.bundle.manifest, self._options(audio.sample_rate_hz, hello)),
+            self._denoiser,
+            Broadcast(
+                self.bundle,
+                vertices_off_loop=self._vertices_off_loop,
+                metrics=self.metrics,
+                clock=self.clock,
+            ),
+            read_ahead_s=self.settings.read_ahead_s,
+            allowance_s=self.allowance_s,
+            metrics=self.metrics,
+            clock=self.clock,
+        )
+        self._streams[name] = stream
+        self._update_idle()
+        task = self._tasks.create_task(self._run(stream), name=f"stream {name}")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return stream
+
+    def find(self, name: str) -> Stream:
+        """The open stream of a name; raises ``bad_stream_name`` or ``unknown_stream``."""
+        check_name(name)
+        try:
+            return self._streams[name]
+        except KeyError:
+            raise FaceError("unknown_stream", f"Nobody publishes the stream {name}.") from None
+
+    @contextlib.contextmanager
+    def taking_part(self) -> Iterator[None]:
+        """Held by every connection that has a place in a stream, until it is closed."""
+        self._connections += 1
+        self._update_idle()
+        try:
+            yield
+        finally:
+            self._connections -= 1
+            self._update_idle()
+
+    async def drain(self) -> None:
+        """Takes no new streams, ends the open ones and waits until every connection was told and closed."""
+        self.is_accepting = False
+        stopping = FaceError("shutting_down", "The server is stopping.")
+        for stream in self._streams.values():
+            stream.end(stopping)
+        await self._idle.wait()
+
+    def abandon(self) -> None:
+        """Stops the streams where they are."""
+        for task in self._running:
+            task.cancel()
+
+    async def _run(self, stream: Stream) -> None:
+        log.info("stream %s opened, session %s", stream.name, stream.session_id)
+        try:
+            await stream.run()
+        finally:
+            del self._streams[stream.name]
+            self._update_idle()
+        log.info("stream %s ended after %d frames", stream.name, stream.broadcast.frames)
+
+    def _update_idle(self) -> None:
+        self.metrics.sessions.set(len(self._streams))
+        if self._streams or self._connections:
+            self._idle.clear()
+        else:
+            self._idle.set()
+
+    def _options(self, sample_rate_hz: int, hello: wire.Hello | None) -> SessionOptions:
+        settings = self.settings
+        asked = hello or wire.Hello(wire.VERSION, "publish")
+        seed = settings.seed if asked.seed is None else asked.seed
+        if seed is not None and seed < 0:
+            raise FaceError("bad_option", f"The seed {seed} is negative.", "Choose a whole number from 0 on.")
+        return SessionOptions.choose(
+            self.bundle.manifest,
+            sample_rate_hz=sample_rate_hz,
+            lookahead_ms=settings.lookahead_ms if asked.lookahead_ms is None else asked.lookahead_ms,
+            hop_ms=settings.hop_ms if asked.hop_ms is None else asked.hop_ms,
+            style=settings.style if asked.style is None else asked.style,
+            seed=seed,
+        )
+
+
+def check_name(name: str) -> None:
+    """Raises ``bad_stream_name`` unless the name is 1 to 64 letters, digits, '.', '_' or '-'."""
+    if not _NAME.fullmatch(name):
+        raise FaceError("bad_stream_name", f"{name[:80]!r} is no name for a stream.")

@@ -1,0 +1,57 @@
+"""Which event loop runs, and how a signal reaches it: uvloop where it is installed, asyncio's own elsewhere.
+
+The first SIGINT or SIGTERM asks for a graceful stop; a second one ends the process in the usual way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, or None for asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
+    """Runs ``main(stop)`` to its end; ``stop`` is set by the first signal. Call it on the main thread."""
+
+    async def with_signals() -> T:
+        stop = asyncio.Event()
+        _on_signal(stop.set)
+        return await main(stop)
+
+    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(with_signals())
+    finally:
+        for number, handler in previous.items():
+            if handler is not None:  # None: not Python's to restore
+                signal.signal(number, handler)
+
+
+def _on_signal(callback: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+
+    def heed() -> None:
+        for number in _SIGNALS:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        callback()
+
+    for number in _SIGNALS:
+        try:
+            loop.add_signal_handler(number, heed)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(heed))

@@ -1,0 +1,73 @@
+"""What the server counts, under the field's usual names, for Prometheus and for a scaler.
+
+Scale on ``face_sessions_active`` ÷ ``face_sessions_capacity`` and on ``face_deadline_miss_total``, not on
+CPU.
+Each server has a registry of its own, so that several can live in one process.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+_SECONDS = (0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
+_BATCH = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """The counters and gauges of one server; times in seconds."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        registry = self._registry
+        self.sessions = Gauge("face_sessions_active", "Speakers being animated now.", registry=registry)
+        self.capacity = Gauge("face_sessions_capacity", "Speakers that are admitted.", registry=registry)
+        self.watchers = Gauge("face_watchers_active", "Connections that receive frames.", registry=registry)
+        self.first_frame = Histogram(
+            "face_first_frame_seconds",
+            "From a stream's first sample to its first frame.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.frame_latency = Histogram(
+            "face_frame_latency_seconds",
+            "Compute: from submitting a window to its segment. Total: from the arrival of the audio at a "
+            "block's first frame to the block's encoding.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.queue_wait = Histogram(
+            "face_queue_wait_seconds",
+            "How long a complete window waited to be denoised.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.batch_size = Histogram(
+            "face_batch_size", "Windows denoised together.", buckets=_BATCH, registry=registry
+        )
+        self.frames = Counter("face_frames", "Frames emitted, before fan-out.", registry=registry)
+        self.deadline_misses = Counter(
+            "face_deadline_miss", "Windows that were denoised later than a hop.", registry=registry
+        )
+        self.frames_dropped = Counter(
+            "face_frames_dropped", "Frames that were not sent.", ["reason"], registry=registry
+        )
+        self.av_skew = Gauge(
+            "face_av_skew_seconds",
+            "How much later than the published face delay the newest frames were; negative is early.",
+            registry=registry,
+        )
+        self.interrupts = Counter("face_interrupts", "Interrupts received.", registry=registry)
+        self.errors = Counter("face_errors", "Errors told to clients.", ["code"], registry=registry)
+        # A labelled series exists from its first use: name those that a dashboard expects.
+        self.frames_dropped.labels("slow_watcher")
+        self.frames_dropped.labels("interrupt")
+        self.frame_latency.labels("compute")
+        self.frame_latency.labels("total")
+
+    def text(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,50 @@
+"""What a server is told when it starts, and the bounds that it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a server is told when it starts.
+
+    Attributes:
+        host: the address to listen on. port: 0 lets the system choose.
+        token: what every hello must carry, where one is set.
+        allowed_origins: web pages beyond this machine's own that may connect without a token; ``*`` is any.
+        lookahead_ms, hop_ms, style, seed: of streams whose hello leaves them out; None is the bundle's.
+        max_sessions: speakers at one time.
+        hello_timeout_s: how long a new connection may take to say hello.
+        read_ahead_s: audio held for a speaker who sends faster than the model denoises; beyond it the socket
+            is not read. It is read ahead at all so that an ``interrupt`` behind a long utterance is heard.
+        watcher_messages, watcher_bytes: a watcher's outbox, some seconds of frames.
+        speaker_messages, speaker_bytes: a speaker's own, minutes, so that a script may send a whole file
+            before it reads.
+        stall_timeout_s: how long one message may take to be sent before the connection counts as dead.
+        close_timeout_s: how long a closing handshake may take.
+        drain_timeout_s: how long a stopping server animates what it has received.
+        stats_interval_s: how often each client is told its stats.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8600
+    token: str | None = None
+    allowed_origins: tuple[str, ...] = ()
+    lookahead_ms: float | None = None
+    hop_ms: float | None = None
+    style: Mapping[str, float] | None = None
+    seed: int | None = None
+    max_sessions: int = 16
+
+    hello_timeout_s: float = 10.0
+    read_ahead_s: float = 30.0
+    watcher_messages: int = 256
+    watcher_bytes: int = 8 << 20
+    speaker_messages: int = 4096
+    speaker_bytes: int = 32 << 20
+    stall_timeout_s: float = 60.0
+    close_timeout_s: float = 5.0
+    drain_timeout_s: float = 10.0
+    stats_interval_s: float = 1.0

@@ -1,0 +1,120 @@
+"""How the port is opened: websockets' server, told what this protocol wants of it.
+
+Compression is off (frames do not shrink, and it costs time), Nagle's algorithm too. A socket takes little
+more than it can send, so that for a slow reader frames wait in the outbox, where old ones can be dropped, and
+not in the system's buffers, where they cannot.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.frames import CloseCode
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from streamer.contract import wire
+from streamer.contract.errors import FaceError
+from streamer.server.http import Site
+from streamer.server.settings import Settings
+
+_UNSENT_BYTES = 64 << 10
+_OPEN_TIMEOUT_S = 60.0  # a page's file may take as long on a slow network
+# What websockets itself refuses, by the number that it closes with.
+_EXPLANATIONS = {
+    CloseCode.MESSAGE_TOO_BIG: ("message_too_big", "A message is longer than 1 MiB."),
+    CloseCode.INVALID_DATA: ("bad_json", "A text message is not UTF-8."),
+}
+
+
+class FaceConnection(ServerConnection):
+    """A connection on which also websockets' own refusals are preceded by a named error."""
+
+    def __init__(self, protocol: ServerProtocol, server: Server, **options: Any) -> None:
+        super().__init__(protocol, server, **options)
+        self._fail = protocol.fail
+        protocol.fail = self._explain_and_fail  # type: ignore[method-assign]
+
+    def _explain_and_fail(self, code: CloseCode | int, reason: str = "") -> None:
+        explanation = _EXPLANATIONS.get(CloseCode(code))
+        if explanation is None or self.protocol.state is not State.OPEN:
+            return self._fail(code, reason)
+        error = FaceError(*explanation)
+        message = wire.ErrorMessage(error.code, error.message, error.hint)
+        self.protocol.send_text(wire.encode_message(message).encode())
+        return self._fail(code, error.code)
+
+
+async def listen(
+    converse: Callable[[ServerConnection], Awaitable[None]], site: Site, settings: Settings
+) -> Server:
+    """Opens the port for WebSockets and HTTP.
+
+    Args:
+        converse: serves one WebSocket. site: answers HTTP. settings: host, port and bounds.
+
+    Raises:
+        FaceError: ``port_in_use``, or ``bad_config`` where the address is none of this machine's.
+    """
+
+    async def handle(connection: ServerConnection) -> None:
+        _tune(connection)
+        await converse(connection)
+
+    async def process_request(connection: ServerConnection, request: Request) -> Response | None:
+        is_websocket = request.headers.get("Upgrade", "").lower() == "websocket"
+        if is_websocket and request.path.startswith("/v1/streams/"):
+            return None
+        connection.close_timeout = _OPEN_TIMEOUT_S
+        return await site.respond(request)
+
+    # What websockets would log are mistakes of clients; what matters is logged here by name.
+    logger = logging.getLogger("streamer.websockets")
+    logger.setLevel(logging.CRITICAL)
+    try:
+        return await serve(
+            handle,
+            settings.host,
+            settings.port,
+            select_subprotocol=_select_subprotocol,
+            compression=None,
+            process_request=process_request,
+            server_header=None,
+            open_timeout=_OPEN_TIMEOUT_S,
+            close_timeout=settings.close_timeout_s,
+            max_size=wire.MAX_MESSAGE_BYTES,
+            write_limit=_UNSENT_BYTES,
+            logger=logger,
+            create_connection=FaceConnection,
+        )
+    except OSError as error:
+        place = f"{settings.host}:{settings.port}"
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            reason = "is in use" if error.errno == errno.EADDRINUSE else "may not be used by this user"
+            raise FaceError("port_in_use", f"The port {settings.port} of {settings.host} {reason}.") from None
+        raise FaceError(
+            "bad_config",
+            f"Nothing can listen on {place}: {error.strerror or error}.",
+            "Choose another with --host.",
+        ) from None
+
+
+def _select_subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    ours = Subprotocol(wire.SUBPROTOCOL)
+    return ours if ours in offered else None
+
+
+def _tune(connection: ServerConnection) -> None:
+    raw: socket.socket | None = connection.transport.get_extra_info("socket")
+    if raw is None:
+        return
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # Linux and macOS
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)

@@ -1,0 +1,270 @@
+"""One speaker: received audio on one side, subscribers on the other, a session and the engine between them.
+
+::
+
+    hear → inbox → session → denoiser → session → broadcast → every subscriber's outbox
+
+``run`` is the stream's one task. State: the session; the inbox, audio received and not yet fed; when audio
+arrived, for latencies; how the stream will end. Rules:
+
+1. The session is fed only while it wants audio, so what an ``interrupt`` must drop lies in the inbox.
+2. Frames and what is said about them go out under one lock, in the session's order.
+3. The stream ends when its session is drained, or at the first failure. Every subscriber is told which.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from streamer.contract import wire
+from streamer.contract.errors import FaceError
+from streamer.core.crossfader import FrameBlock
+from streamer.core.session import Session, State
+from streamer.server.broadcast import Broadcast
+from streamer.server.denoiser import Denoiser
+from streamer.server.metrics import Metrics
+from streamer.server.subscriber import Subscriber
+
+F32 = npt.NDArray[np.float32]
+
+log = logging.getLogger(__name__)
+
+_SLICE_S = 0.1  # audio fed to the session at a time
+
+
+class Stream:
+    """One named speaker.
+
+    Args:
+        name: the stream's name. session_id: unique in the server.
+        session: a fresh session.
+        denoiser: computes its windows. broadcast: takes its frames.
+        read_ahead_s: audio that the inbox holds.
+        allowance_s: the time allowed for computing, part of the published face delay.
+        metrics: where it counts. clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        session_id: str,
+        session: Session,
+        denoiser: Denoiser,
+        broadcast: Broadcast,
+        *,
+        read_ahead_s: float,
+        allowance_s: float,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self.name = name
+        self.session_id = session_id
+        self.broadcast = broadcast
+        self._session = session
+        self._denoiser = denoiser
+        self._allowance_s = allowance_s
+        self._metrics = metrics
+        self._clock = clock
+
+        self._rate_hz = session.options.sample_rate_hz
+        self._slice = max(1, int(_SLICE_S * self._rate_hz))
+        self._inbox: deque[F32] = deque()
+        self._inbox_samples = 0
+        self._inbox_limit = int(read_ahead_s * self._rate_hz)
+        self._input_over = False
+        self._farewell: FaceError | None = None
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+        self._order = asyncio.Lock()
+        self._late = 0
+        self._received_samples = 0  # of this epoch, at the speaker's rate
+        self._arrivals: deque[tuple[int, float]] = deque()  # (received samples, when)
+        self._first_heard: float | None = None
+
+    # ---- the speaker's side ----
+
+    @property
+    def input_is_over(self) -> bool:
+        """Whether no more audio is taken."""
+        return self._input_over
+
+    async def room(self) -> None:
+        """Waits until the inbox has room."""
+        await self._room.wait()
+
+    def hear(self, samples: F32) -> None:
+        """Takes audio, float32 (n,) mono at the session's rate; what comes after ``end`` is ignored."""
+        if self._input_over or not len(samples):
+            return
+        now = self._clock()
+        if self._first_heard is None:
+            self._first_heard = now
+        self._received_samples += len(samples)
+        self._arrivals.append((self._received_samples, now))
+        self._inbox.append(samples)
+        self._inbox_samples += len(samples)
+        self._update_room()
+        self._wake.set()
+
+    def set_style(self, style: Mapping[str, float]) -> None:
+        """Changes the style from the next window on; raises ``bad_option``."""
+        if self._session.is_drained:
+            return
+        from_frame = self._session.set_style(style)
+        self.broadcast.tell(wire.StyleEcho(dict(style), self._session.epoch, from_frame))
+
+    async def interrupt(self) -> None:
+        """Drops what was received and not yet emitted, and eases the mouth shut."""
+        if self._session.is_drained:
+            return
+        self._metrics.interrupts.inc()
+        waiting = self._session.pending_windows * self._session.options.hop_frames
+        self._metrics.frames_dropped.labels("interrupt").inc(waiting)
+        self._inbox.clear()
+        self._inbox_samples = self._received_samples = 0
+        self._arrivals.clear()
+        self._update_room()
+        eased, epoch = self._session.interrupt()
+        async with self._order:
+            await self.broadcast.publish(eased)
+            self.broadcast.tell(wire.Interrupted(epoch, eased.first_frame + len(eased.values) - 1))
+        self._wake.set()
+
+    def end(self, farewell: FaceError | None = None) -> None:
+        """No more audio: what was received is still animated, then the subscribers are told ``farewell``."""
+        self._input_over = True
+        self._farewell = self._farewell or farewell
+        self._wake.set()
+
+    # ---- the subscribers' side ----
+
+    @property
+    def face_delay_ms(self) -> float:
+        """How far the face lags live audio: hop, lookahead, resampling and the allowance for computing."""
+        return round(1000 * (self._session.delay_s + self._allowance_s), 1)
+
+    def welcome(self, role: wire.Role, output: wire.OutputFormat) -> wire.Welcome:
+        """What a client must know before its first frame."""
+        session, manifest = self._session, self._session.manifest
+        is_vertices = output.kind == "vertices"
+        return wire.Welcome(
+            version=wire.VERSION,
+            session=self.session_id,
+            stream=self.name,
+            role=role,
+            epoch=session.epoch,
+            bundle=f"{manifest.name} {manifest.version}",
+            kind=output.kind,
+            dtype=output.dtype,
+            width=3 * manifest.rig.vertices if is_vertices else len(manifest.motion.channels),
+            scale=wire.scale_of(output.kind, output.dtype),
+            channels=manifest.motion.channels,
+            unit="metre" if is_vertices else manifest.motion.unit,
+            frame_rate_hz=session.grid.frame_rate_hz,
+            sample_rate_hz=session.grid.sample_rate_hz,
+            hop_ms=session.grid.hop_ms(session.options.hop_frames),
+            lookahead_ms=session.grid.lookahead_ms(session.options.lookahead_frames),
+            face_delay_ms=self.face_delay_ms,
+            styles=manifest.styles,
+            style=session.style,
+            server_time_s=self._clock(),
+        )
+
+    def stats(self, subscriber: Subscriber) -> wire.Stats:
+        """The stream's and the subscriber's counts since their start."""
+        queued_ms = 1000 * self._inbox_samples / self._rate_hz
+        queued_ms += self._session.grid.hop_ms(self._session.pending_windows)
+        return wire.Stats(subscriber.dropped_frames, self._late, self.broadcast.frames, round(queued_ms, 1))
+
+    # ---- the task ----
+
+    async def run(self) -> None:
+        """Animates until the session is drained or something fails; never raises."""
+        error: FaceError | None = None
+        try:
+            await self._animate()
+        except FaceError as failure:
+            error = failure
+            log.error("stream %s failed: %s", self.name, failure.message)
+        except Exception as failure:
+            log.exception("stream %s failed", self.name)
+            error = FaceError("internal", f"The stream failed: {type(failure).__name__}.")
+        self._input_over = True
+        self._inbox.clear()
+        self._inbox_samples = 0
+        self._update_room()
+        async with self._order:
+            if error is None:
+                self.broadcast.tell(
+                    wire.Ended(self._session.epoch, self._session.emitted_frames, self._session.audio_s)
+                )
+            self.broadcast.finish(error or self._farewell)
+
+    async def _animate(self) -> None:
+        hop_s = self._session.grid.hop_ms(self._session.options.hop_frames) / 1000
+        while True:
+            self._pour()
+            request = self._session.next_request()
+            if request is None:
+                if self._session.is_drained:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            outcome = await self._denoiser.denoise(self.session_id, request, self._clock() + hop_s)
+            self._metrics.queue_wait.observe(outcome.queue_s)
+            self._metrics.batch_size.observe(outcome.batch)
+            self._metrics.frame_latency.labels("compute").observe(outcome.compute_s)
+            if outcome.late:
+                self._late += 1
+                self._metrics.deadline_misses.inc()
+            assert outcome.motion is not None
+            async with self._order:
+                block = self._session.complete(request, outcome.motion)
+                if block is not None:
+                    self._measure(block)
+                    await self.broadcast.publish(block)
+
+    def _pour(self) -> None:
+        """Feeds the session from the inbox while it wants audio (rule 1)."""
+        while self._inbox and self._session.wants_audio:
+            samples = self._inbox.popleft()
+            if len(samples) > self._slice:
+                self._inbox.appendleft(samples[self._slice :])
+                samples = samples[: self._slice]
+            self._inbox_samples -= len(samples)
+            self.broadcast.pass_through(self._session.epoch, self._session.feed(samples))
+        self._update_room()
+        if self._input_over and not self._inbox and not self._session_ended:
+            self.broadcast.pass_through(self._session.epoch, self._session.end())
+
+    @property
+    def _session_ended(self) -> bool:
+        return self._session.state in (State.DRAINING, State.CLOSED)
+
+    def _update_room(self) -> None:
+        if self._inbox_samples < self._inbox_limit or self._input_over:
+            self._room.set()
+        else:
+            self._room.clear()
+
+    def _measure(self, block: FrameBlock) -> None:
+        """Notes how long ago the audio at the block's first frame arrived."""
+        now = self._clock()
+        if self.broadcast.frames == 0 and self._first_heard is not None:
+            self._metrics.first_frame.observe(now - self._first_heard)
+        sample = int(block.pts_s * self._rate_hz)
+        while len(self._arrivals) > 1 and self._arrivals[0][0] <= sample:
+            self._arrivals.popleft()
+        if self._arrivals:
+            latency_s = now - self._arrivals[0][1]
+            self._metrics.frame_latency.labels("total").observe(latency_s)
+            self._metrics.av_skew.set(latency_s - self.face_delay_ms / 1000)
