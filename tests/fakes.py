@@ -44,14 +44,11 @@ JAW = CHANNELS.index("jawOpen")
 VERTICES = 7
 
 
-def manifest(
-    *, max_hop: int = 4, max_lookahead: int = 9, prefix: int = 4, window_samples: int = 8_000, tail: int = 214
-) -> Manifest:
-    """A manifest of the real shape with a short window: 14 frames, half a second."""
-    hop, lookahead, segment = 2, 2, 14
-    segment = max(segment, max_hop + max_lookahead + prefix)
-    lookahead_samples = lookahead * 16_000 // 30 + tail
+def manifest(*, prefix: int = 4, window_samples: int = 9_280, tail: int = 214) -> Manifest:
+    """A manifest of the real shape with a short window: 17 frames in 0.58 s."""
+    hop, lookahead, max_hop, max_lookahead, segment = 2, 2, 4, 9, 17
     hop_samples = hop * 16_000 // 30
+    lookahead_samples = lookahead * 16_000 // 30 + tail
     return Manifest(
         format="diffspeaker-bundle",
         format_version=1,
@@ -61,13 +58,11 @@ def manifest(
         timing=Timing(
             sample_rate_hz=16_000,
             frame_rate_hz=30,
-            window_samples=max(window_samples, segment * 16_000 // 30 + tail),
+            window_samples=window_samples,
             tail_samples=tail,
             segment_frames=segment,
             context_frames=segment - hop - lookahead,
-            context_samples=max(window_samples, segment * 16_000 // 30 + tail)
-            - hop_samples
-            - lookahead_samples,
+            context_samples=window_samples - hop_samples - lookahead_samples,
             hop=Choice(1, max_hop, hop, hop_samples),
             lookahead=Choice(0, max_lookahead, lookahead, lookahead_samples),
             prefix_frames=prefix,

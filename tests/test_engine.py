@@ -1,0 +1,306 @@
+"""The engine: what is refused at the door, what the graph computes, the thread that survives everything."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from streamer.contract.errors import FaceError
+from streamer.core.options import SessionOptions
+from streamer.core.session import Session
+from streamer.engine import backend as backend_module
+from streamer.engine import offline
+from streamer.engine.backend import CPU, CUDA, OnnxBackend, preferred_providers
+from streamer.engine.bundle import Bundle
+from streamer.engine.inference_thread import InferenceThread
+from tests import fakes
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return Bundle.load(fakes.write_bundle(tmp_path / "bundle"))
+
+
+def request_of(manifest, seed=0, **choices):
+    """A session's first request."""
+    session = Session(manifest, SessionOptions.choose(manifest, seed=seed, **choices))
+    session.feed(fakes.speech(1, seed=seed))
+    return session.next_request()
+
+
+# ---- the bundle ----
+
+
+def test_a_bundle_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(FaceError) as caught:
+        Bundle.load(tmp_path / "nowhere")
+    assert caught.value.code == "bad_bundle" and caught.value.exit_code == 4
+
+
+def test_vertices_are_the_template_moved_along_the_basis(bundle):
+    coefficients = np.random.default_rng(0).random((5, 52), np.float32)
+    expected = bundle.rig.template + np.einsum("nc,cvx->nvx", coefficients, bundle.rig.basis)
+    moved = bundle.vertices(coefficients)
+    assert moved.shape == (5, fakes.VERTICES, 3) and moved.dtype == np.float32
+    np.testing.assert_allclose(moved, expected, atol=1e-6)
+    np.testing.assert_array_equal(bundle.vertices(np.zeros((1, 52), np.float32))[0], bundle.rig.template)
+
+
+def test_a_rig_that_is_no_rig_is_refused(bundle):
+    (bundle.folder / "rig.npz").write_bytes(b"no rig")
+    with pytest.raises(FaceError, match="rig.npz is not a rig"):
+        _ = bundle.rig
+
+
+def test_a_rig_with_other_channels_is_refused(bundle):
+    arrays = dict(np.load(bundle.folder / "rig.npz"))
+    arrays["names"] = arrays["names"][::-1]
+    np.savez(bundle.folder / "rig.npz", **arrays)
+    with pytest.raises(FaceError, match="other channels"):
+        _ = bundle.rig
+
+
+def test_a_rig_that_holds_a_pickle_is_never_unpickled(bundle):
+    arrays = dict(np.load(bundle.folder / "rig.npz"))
+    arrays["names"] = np.array([{"a": 1}], dtype=object)
+    np.savez(bundle.folder / "rig.npz", **arrays)
+    with pytest.raises(FaceError, match="rig.npz is not a rig"):
+        _ = bundle.rig
+
+
+# ---- the graph ----
+
+
+def test_the_graph_sees_every_input(bundle):
+    onnx = OnnxBackend(bundle, providers=[CPU])
+    request = request_of(bundle.manifest, style={"tense": 0.25})
+    motion = onnx.infer([request])
+    level = np.abs(request.audio).mean() + 0.25
+    known = request.prefix * request.prefix_mask[:, None]
+    np.testing.assert_allclose(motion[0], 0.1 * request.noise + known + level, atol=1e-5)
+    assert onnx.provider == CPU
+
+
+def test_a_batch_gives_each_request_its_own_answer(bundle):
+    onnx = OnnxBackend(bundle)
+    onnx.warm_up(4)
+    requests = [request_of(bundle.manifest, seed) for seed in range(3)]
+    together = onnx.infer(requests)
+    assert together.shape == (3, bundle.manifest.timing.segment_frames, 52)
+    for row, request in enumerate(requests):
+        np.testing.assert_allclose(together[row], onnx.infer([request])[0], atol=1e-6)
+
+
+def test_an_answer_is_not_overwritten_by_the_next(bundle):
+    onnx = OnnxBackend(bundle)
+    first = onnx.infer([request_of(bundle.manifest, 0)])
+    kept = first.copy()
+    onnx.infer([request_of(bundle.manifest, 1)])
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_a_graph_with_other_names_is_refused(tmp_path):
+    bundle = Bundle.load(fakes.write_bundle(tmp_path / "bundle", motion_name="movement"))
+    with pytest.raises(FaceError, match="movement") as caught:
+        OnnxBackend(bundle)
+    assert caught.value.code == "bad_bundle"
+
+
+def test_a_graph_with_other_shapes_is_refused(bundle):
+    fakes.write_graph(bundle.model_file, fakes.manifest(window_samples=9_999))
+    with pytest.raises(FaceError, match=r"audio has the shape .*9999.* where \(batch, 9280\)"):
+        OnnxBackend(bundle)
+
+
+def test_a_file_that_is_no_graph_is_refused(bundle):
+    bundle.model_file.write_bytes(b"no graph")
+    with pytest.raises(FaceError, match="cannot be loaded"):
+        OnnxBackend(bundle)
+
+
+def test_a_provider_that_is_not_there_is_named(bundle):
+    with pytest.raises(FaceError, match="NoSuchProvider") as caught:
+        OnnxBackend(bundle, providers=["NoSuchProvider"])
+    assert caught.value.code == "bad_config"
+
+
+def test_cuda_is_preferred_and_the_cpu_always_follows():
+    assert preferred_providers(["TensorrtExecutionProvider", CUDA, CPU]) == [CUDA, CPU]
+    assert preferred_providers(["AzureExecutionProvider", CPU]) == [CPU]
+
+
+def test_a_listed_cuda_that_does_not_work_gives_way_to_the_cpu_with_a_reason(bundle, monkeypatch, caplog):
+    if CUDA in backend_module.available_providers():
+        pytest.skip("this machine's CUDA may work")
+    # The runtime here knows no CUDA and refuses it, as a broken installation does.
+    monkeypatch.setattr(backend_module, "available_providers", lambda: [CUDA, CPU])
+    with caplog.at_level("WARNING"), pytest.warns(UserWarning, match="CUDA"):
+        onnx = OnnxBackend(bundle)
+    assert onnx.provider == CPU
+    assert "CUDA cannot be used" in caplog.text
+
+
+def test_an_error_in_the_runtime_has_a_name(bundle):
+    onnx = OnnxBackend(bundle)
+    onnx._arrays(1)["audio"] = np.zeros((1, 3), np.float32)
+    with pytest.raises(FaceError) as caught:
+        onnx._run(onnx._arrays(1))
+    assert caught.value.code == "inference_failed"
+
+
+def test_the_bundle_that_ships_animates_speech():
+    bundle = Bundle.load()
+    onnx = OnnxBackend(bundle)
+    onnx.warm_up()
+    blocks = list(
+        offline.animate([fakes.speech(0.5)], bundle.manifest, onnx, SessionOptions.choose(bundle.manifest))
+    )
+    values = np.concatenate([block.values for block in blocks])
+    assert values.shape == (15, 52)
+    assert values.min() >= 0 and values.max() <= 1
+    assert bundle.vertices(values).shape == (15, bundle.manifest.rig.vertices, 3)
+
+
+# ---- the thread ----
+
+
+class Results:
+    """Gathers outcomes and lets a test wait for a number of them."""
+
+    def __init__(self):
+        self.outcomes = []
+        self._arrived = threading.Semaphore(0)
+
+    def __call__(self, outcome):
+        self.outcomes.append(outcome)
+        self._arrived.release()
+
+    def wait(self, count):
+        for _ in range(count):
+            assert self._arrived.acquire(timeout=30)
+        return self.outcomes
+
+
+class GatedBackend(fakes.FakeBackend):
+    """A fake that computes only when the test opens the gate."""
+
+    def __init__(self, manifest):
+        super().__init__(manifest)
+        self.entered = threading.Semaphore(0)
+        self.gate = threading.Semaphore(0)
+
+    def infer(self, requests):
+        self.entered.release()
+        assert self.gate.acquire(timeout=30)
+        return super().infer(requests)
+
+
+MANIFEST = fakes.manifest()
+
+
+def test_each_request_is_answered_with_its_motion_and_its_times():
+    ticks = iter(range(1000))
+    results, fake = Results(), fakes.FakeBackend(MANIFEST)
+    request = request_of(MANIFEST)
+    with InferenceThread(fake, clock=lambda: float(next(ticks))) as thread:
+        thread.submit("a", request, deadline=1e9, on_done=results)
+        (outcome,) = results.wait(1)
+    assert outcome.request is request and outcome.error is None
+    np.testing.assert_array_equal(outcome.motion, fakes.FakeBackend(MANIFEST).infer([request])[0])
+    assert outcome.queue_s > 0 and outcome.compute_s > 0
+    assert outcome.batch == 1 and not outcome.late
+
+
+def test_what_waits_together_is_denoised_together_earliest_deadline_first():
+    results, gated = Results(), GatedBackend(MANIFEST)
+    with InferenceThread(gated, max_batch=2, clock=lambda: 0.0) as thread:
+        thread.submit("first", request_of(MANIFEST), 1.0, results)
+        assert gated.entered.acquire(timeout=30)
+        requests = {name: request_of(MANIFEST, seed) for seed, name in enumerate(("late", "soon", "middle"))}
+        for name, deadline in (("late", 9.0), ("soon", 1.0), ("middle", 2.0)):
+            thread.submit(name, requests[name], deadline, results)
+        gated.gate.release(3)
+        outcomes = results.wait(4)
+    order = [outcome.request for outcome in outcomes[1:]]
+    assert order == [requests["soon"], requests["middle"], requests["late"]]
+    assert gated.batches == [1, 2, 1]
+
+
+def test_a_session_can_submit_its_next_window_from_the_callback():
+    results, fake = Results(), fakes.FakeBackend(MANIFEST)
+    with InferenceThread(fake) as thread:
+
+        def again(outcome):
+            results(outcome)
+            if len(results.outcomes) < 3:
+                thread.submit("a", request_of(MANIFEST), 0.0, again)
+
+        thread.submit("a", request_of(MANIFEST), 0.0, again)
+        results.wait(3)
+        assert thread.late == 3  # a deadline of 0 s is long past
+
+
+@pytest.mark.parametrize("error", [ValueError("boom"), FaceError("inference_failed", "boom.")])
+def test_a_failing_batch_is_reported_to_its_sessions_and_the_thread_lives_on(error, caplog):
+    results, fake = Results(), fakes.FakeBackend(MANIFEST)
+    with InferenceThread(fake) as thread:
+        fake.fails_with = error
+        thread.submit("a", request_of(MANIFEST), 0.0, results)
+        (failed,) = results.wait(1)
+        fake.fails_with = None
+        thread.submit("a", request_of(MANIFEST), 0.0, results)
+        results.wait(1)
+    assert failed.motion is None and failed.error.code == "inference_failed"
+    assert "boom" in failed.error.message
+    assert results.outcomes[1].error is None
+
+
+def test_a_failing_callback_does_not_end_the_thread(caplog):
+    results = Results()
+
+    def fails(outcome):
+        raise RuntimeError("a bug")
+
+    with InferenceThread(fakes.FakeBackend(MANIFEST)) as thread:
+        thread.submit("a", request_of(MANIFEST), 0.0, fails)
+        thread.submit("b", request_of(MANIFEST), 1.0, results)
+        results.wait(1)
+    assert "a callback failed" in caplog.text
+
+
+def test_a_cancelled_request_is_never_answered():
+    results, gated = Results(), GatedBackend(MANIFEST)
+    with InferenceThread(gated) as thread:
+        thread.submit("in flight", request_of(MANIFEST), 0.0, results)
+        assert gated.entered.acquire(timeout=30)
+        thread.submit("waiting", request_of(MANIFEST), 0.0, results)
+        thread.submit("kept", request_of(MANIFEST), 1.0, results)
+        thread.cancel("in flight")
+        thread.cancel("waiting")
+        gated.gate.release(2)
+        results.wait(1)
+    assert len(results.outcomes) == 1 and gated.batches == [1, 1]
+
+
+def test_stopping_answers_what_waits_and_takes_nothing_new():
+    results, gated = Results(), GatedBackend(MANIFEST)
+    thread = InferenceThread(gated)
+    thread.start()
+    thread.submit("in flight", request_of(MANIFEST), 0.0, results)
+    assert gated.entered.acquire(timeout=30)
+    thread.submit("waiting", request_of(MANIFEST), 0.0, results)
+    stopper = threading.Thread(target=thread.stop)
+    stopper.start()
+    gated.gate.release()
+    stopper.join(30)
+    first, second = results.outcomes
+    assert first.error is None and second.error.code == "shutting_down"
+    with pytest.raises(FaceError) as caught:
+        thread.submit("late", request_of(MANIFEST), 0.0, results)
+    assert caught.value.code == "shutting_down"
+
+
+def test_a_thread_that_was_never_started_can_be_stopped():
+    InferenceThread(fakes.FakeBackend(MANIFEST)).stop()
