@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from streamer.contract.errors import FaceError
+from streamer.core import noise
 from streamer.core.options import SessionOptions, parse_style, style_vector
+from streamer.core.resampler import Resampler
 from streamer.core.session import HIGH_WATER_WINDOWS, Session, State
 from tests import fakes
 
@@ -80,6 +82,27 @@ def test_a_request_holds_what_the_graph_needs():
     np.testing.assert_array_equal(request.style, [0, 2, 0.5])
     for array in (request.audio, request.noise, request.prefix, request.prefix_mask, request.style):
         assert array.dtype == np.float32
+
+
+def test_a_requests_noise_is_that_of_its_frames():
+    session, backend = start(seed=5)
+    session.feed(fakes.speech(1))
+    denoise(session, backend, most=2)
+    request = session.next_request()
+    frames = MANIFEST.timing.segment_frames
+    expected = noise.for_frames(5, 0, request.window.first_frame, frames, 52)
+    np.testing.assert_array_equal(request.noise, expected)
+
+
+def test_what_the_model_hears_comes_back_from_feed_and_end():
+    session, _ = start(sample_rate_hz=48_000)
+    audio = fakes.speech(1, 48_000)
+    heard = [session.feed(chunk) for chunk in np.array_split(audio, 7)]
+    heard.append(session.end())
+    resampler = Resampler(48_000, 16_000)
+    expected = np.concatenate([resampler.push(audio), resampler.finish()])
+    np.testing.assert_array_equal(np.concatenate(heard), expected)
+    assert len(expected) == 16_000
 
 
 def test_an_answer_to_a_request_that_is_not_out_is_refused():
