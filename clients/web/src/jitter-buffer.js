@@ -27,8 +27,9 @@ export class JitterBuffer {
    * @param {number} options.width values per frame
    * @param {number} options.frameRateHz
    * @param {number} [options.capacityFrames] three seconds' worth where left out
+   * @param {Float32Array | null} [options.shown] (width,), what is on the screen before the first frame
    */
-  constructor({ width, frameRateHz, capacityFrames = Math.ceil(3 * frameRateHz) }) {
+  constructor({ width, frameRateHz, capacityFrames = Math.ceil(3 * frameRateHz), shown = null }) {
     this.width = width;
     this.frameRateHz = frameRateHz;
     this.capacityFrames = capacityFrames;
@@ -60,7 +61,8 @@ export class JitterBuffer {
     this.usualOffsetS = Number.NaN;
 
     this.shown = new Float32Array(width);
-    this.hasShown = false;
+    this.hasShown = shown?.length === width;
+    if (shown && this.hasShown) this.shown.set(shown);
     this.easeFrom = new Float32Array(width);
     this.easeUntilPtsS = Number.NEGATIVE_INFINITY;
   }
