@@ -156,7 +156,7 @@ def periodic_encoding(frames: int, width: int, period: int) -> Tensor:
 
 
 def self_attention_bias(frames: int, heads: int, period: int) -> Tensor:
-    """The paper's bias, (heads, frames, 2 + frames): 0 for the two tokens, −m·(distance in periods) for frames.
+    """The paper's bias, (heads, frames, 2 + frames): 0 for the tokens, −m·(distance in periods) for frames.
 
     Frame j ≤ i lies ⌊(i − j)/p⌋ periods back, frame j > i lies ⌊(j − i − 1)/p⌋ ahead; m = 2^−2, 2^−4, …
     """
@@ -248,7 +248,7 @@ class Denoiser(nn.Module):
     def forward(
         self, noisy: Tensor, audio: Tensor, style: Tensor, step: Tensor, prefix: Tensor, prefix_mask: Tensor
     ) -> Tensor:
-        """noisy and prefix (B, T, C), audio (B, T, d), style (B, S), step (B,), prefix_mask (B, T) -> x0 (B, T, C)."""
+        """noisy, prefix (B, T, C), audio (B, T, d), style (B, S), step (B,), prefix_mask (B, T) -> x0 (B, T, C)."""
         mask = prefix_mask[..., None]
         x = self.motion_map(torch.cat([noisy, prefix * mask, mask], dim=-1)) + self.encoding
         style_tokens = self.style_embedding(style).chunk(self.shape.layers, dim=-1)
