@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from export.rig.files import LICENCE, mask_weights, rig_arrays, write_npz
+from export.rig.files import LICENCE, mask_weights, read_mask, rig_arrays, write_npz
 from export.rig.glb import write_glb
 from export.rig.head import ARKIT_NAMES, build_head
 from export.rig.makehuman import AnnyFiles, RigError
@@ -24,12 +24,12 @@ def build(files: AnnyFiles, out: Path, texture: int) -> None:
     """Build all three files into the folder `out`; `texture` is the skin texture's width in texels."""
     print("reading the MakeHuman mesh and 52 face shapes", flush=True)
     head, body = build_head(files)
-    lip = mask_weights(head, files, "mpfb_lips.jpg")
-    ear = mask_weights(head, files, "mpfb_ears.jpg")
+    lip_mask = read_mask(files, "mpfb_lips.jpg")
+    ear = mask_weights(head, read_mask(files, "mpfb_ears.jpg"))
     print(f"painting and assembling {len(head.template)} vertices", flush=True)
-    parts, materials = build_meshes(head, body, lip, ear, texture)
+    parts, materials = build_meshes(head, body, lip_mask, ear, texture)
     out.mkdir(parents=True, exist_ok=True)
-    arrays = rig_arrays(head, lip)
+    arrays = rig_arrays(head, mask_weights(head, lip_mask))
     write_npz(out / "rig.npz", arrays)
     about: dict[str, object] = {
         "title": "DiffSpeaker Live default face",

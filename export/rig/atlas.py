@@ -24,7 +24,7 @@ def _stretch(x: F64, low: float, high: float, centre: float, width: float, gain:
     table = np.linspace(low, high, 513)
     density = 1.0 + gain * np.exp(-(((table - centre) / width) ** 2))
     total = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    return np.interp(x, table, total / total[-1])
+    return np.asarray(np.interp(x, table, total / total[-1]))
 
 
 def skin_layout(head: Head) -> tuple[F64, I64]:
@@ -95,25 +95,29 @@ def lash_layout(head: Head, side: str) -> tuple[F64, I64]:
     lower one, from root to tip.
     """
     which = np.flatnonzero(head.of(f"{side}Lashes"))
-    points = head.template[which]
+    quads = head.quads[head.quad_part == PARTS.index(f"{side}Lashes")]
     ball = head.template[head.of(f"{side}Eye")]
     centre = (ball.min(0) + ball.max(0)) / 2
-    out = np.linalg.norm(points - centre, axis=1)
-    upper = points[:, 1] > _between_lids(points)
-    uvs = np.zeros((len(which), 2))
-    across = np.abs(points[:, 0])
-    for chosen, low in ((upper, 0.5), (~upper, 0.0)):
-        x, r = across[chosen], out[chosen]
+    uvs = np.zeros((len(head.template), 2))
+    for strip in _pieces(quads):
+        points = head.template[strip]
+        low = 0.5 if points[:, 1].mean() > head.template[which, 1].mean() else 0.0
+        x, r = np.abs(points[:, 0]), np.linalg.norm(points - centre, axis=1)
         near = np.abs(x[:, None] - x[None]) < 0.0016
         least = np.where(near, r[None], np.inf).min(1)
         most = np.where(near, r[None], -np.inf).max(1)
-        uvs[chosen, 0] = (x - x.min()) / np.ptp(x)
-        uvs[chosen, 1] = low + 0.5 * np.clip((r - least) / np.maximum(most - least, 1e-6), 0.02, 0.98)
-    return uvs, which
+        uvs[strip, 0] = (x - x.min()) / np.ptp(x)
+        uvs[strip, 1] = low + 0.5 * np.clip((r - least) / np.maximum(most - least, 1e-6), 0.02, 0.98)
+    return uvs[which], which
 
 
-def _between_lids(points: F64) -> F64:
-    """Height halfway between the two strips of lashes at each of their points (L, 3)."""
-    order = np.sort(points[:, 1])
-    gap = int(np.argmax(np.diff(order)))
-    return np.full(len(points), (order[gap] + order[gap + 1]) / 2)
+def _pieces(quads: I64) -> list[I64]:
+    """The vertices of each connected piece of a mesh of quads (F, 4)."""
+    label = np.arange(quads.max() + 1)
+    while True:
+        least = label[quads].min(1)
+        before = label.copy()
+        np.minimum.at(label, quads, least[:, None])
+        if np.array_equal(label, before):
+            used = np.unique(quads)
+            return [used[label[used] == value] for value in np.unique(label[used])]

@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from export.rig.brush import noise, smooth
 from export.rig.head import Body
 from export.rig.makehuman import F64, I64
-from export.rig.paint import noise, smooth
 from export.rig.surface import neighbour_mean, triangulate, vertex_normals
 
 CLOTH = np.array([0.165, 0.225, 0.275])
@@ -34,10 +35,9 @@ class Cloth:
 def top(body: Body, collar: tuple[float, float]) -> Cloth:
     """The cloth below the collar's plane `y = height + slope * z`, given as (height, slope)."""
     height, slope = collar
-    near = (body.vertices[body.quads] * [0, 1, 0]).sum(2)
-    reach = np.abs(body.vertices[body.quads][..., 0]).max(1)
-    middle = body.vertices[body.quads].mean(1)
-    chosen = (near.max(1) > -0.40) & (middle[:, 1] < height + slope * middle[:, 2] + 0.03) & (reach < 0.26)
+    corners = body.vertices[body.quads]
+    reach, middle = np.abs(corners[..., 0]).max(1), corners.mean(1)
+    chosen = (middle[:, 1] > -0.40) & (middle[:, 1] < height + slope * middle[:, 2] + 0.03) & (reach < 0.26)
     (triangles,) = triangulate(body.vertices, body.quads[chosen])
     used, triangles = np.unique(triangles, return_inverse=True)
     triangles = triangles.reshape(-1, 3)
@@ -53,7 +53,7 @@ def top(body: Body, collar: tuple[float, float]) -> Cloth:
     return Cloth(points, np.concatenate([shade, fade[:, None]], 1), triangles)
 
 
-def _is_edge(triangles: I64, count: int) -> F64:
+def _is_edge(triangles: I64, count: int) -> NDArray[np.bool_]:
     """Mask (count,) of vertices on an open border."""
     edges = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), 1)
     unique, times = np.unique(edges, axis=0, return_counts=True)
@@ -64,7 +64,8 @@ def _is_edge(triangles: I64, count: int) -> F64:
 
 def _clip(points: F64, triangles: I64, level: F64) -> tuple[F64, I64]:
     """Keep what lies below level 0, cutting triangles along it."""
-    grown, faces = list(points), []
+    grown = list(points)
+    faces: list[list[int]] = []
     cut: dict[tuple[int, int], int] = {}
 
     def between(i: int, j: int) -> int:
@@ -83,7 +84,7 @@ def _clip(points: F64, triangles: I64, level: F64) -> tuple[F64, I64]:
             if (level[i] <= 0) != (level[j] <= 0):
                 ring.append(between(i, j))
         faces.extend([ring[0], ring[k], ring[k + 1]] for k in range(1, len(ring) - 1))
-    used, renumbered = np.unique(np.array(faces), return_inverse=True)
+    used, renumbered = np.unique(np.array(faces, np.int64), return_inverse=True)
     return np.array(grown)[used], renumbered.reshape(-1, 3)
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from export.rig.brush import mix, noise, smooth, to_image
 from export.rig.makehuman import F64
-from export.rig.paint import mix, noise, smooth, to_image
 
-_IRIS = 0.44  # the iris' radius over the eyeball's, on the straight-on projection
+_IRIS = 0.455  # the iris' radius over the eyeball's, on the straight-on projection
 _PUPIL = 0.17
 _UPPER_TEETH = (8.6, 6.8, 7.6, 7.0, 6.8, 9.5, 9.5)  # widths in mm from the middle outwards
 _LOWER_TEETH = (5.4, 5.9, 6.8, 7.0, 7.0, 10.0, 10.0)
-_GUM = np.array([0.640, 0.300, 0.300])
+_GUM = np.array([0.520, 0.235, 0.235])
+_THROAT = np.array([0.150, 0.040, 0.042])
 _TONGUE = np.array([0.700, 0.360, 0.350])
 
 
@@ -26,7 +27,7 @@ def paint_eye(size: int) -> Image.Image:
     x, y = x / 0.98, y / 0.98
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
     flat = np.stack([x, y, 0 * x], -1)
-    white = np.broadcast_to(np.array([0.880, 0.860, 0.845]), flat.shape)
+    white = np.broadcast_to(np.array([0.830, 0.810, 0.795]), flat.shape)
     white = mix(white, np.array([0.76, 0.56, 0.52]), 0.6 * smooth(radius, 0.55, 1.0))
     veins = np.abs(noise(flat + 0.15 * noise(flat, 0.2, 3)[..., None], 0.16, 4))
     thin = (1 - smooth(veins, 0.0, 0.06)) * smooth(radius, 0.55, 0.9)
@@ -34,14 +35,15 @@ def paint_eye(size: int) -> Image.Image:
     ring = radius / _IRIS
     spokes = np.stack([np.cos(angle) * 9.0, np.sin(angle) * 9.0, radius * 3.0], -1)
     fibre = 0.6 * noise(spokes, 1.0, 5) + 0.4 * noise(spokes * 2.2, 1.0, 6)
-    dark, light = np.array([0.250, 0.155, 0.085]), np.array([0.440, 0.275, 0.140])
+    dark, light = np.array([0.200, 0.120, 0.065]), np.array([0.370, 0.225, 0.115])
     iris = mix(np.broadcast_to(dark, flat.shape), light, smooth(ring, 1.0, 0.45))
     iris = iris * (1.0 + 0.30 * fibre)[..., None]
     iris = mix(iris, np.array([0.07, 0.045, 0.03]), smooth(ring, 0.78, 1.0))
     glow = smooth(-y / _IRIS, -0.2, 0.9) * smooth(ring, 0.98, 0.7)  # light gathered opposite the lamp
     iris = iris * (1.0 + 0.45 * glow)[..., None]
     iris = mix(iris, np.array([0.012, 0.010, 0.010]), smooth(radius, _PUPIL + 0.02, _PUPIL - 0.015))
-    return to_image(mix(white, iris, smooth(radius, _IRIS + 0.03, _IRIS - 0.02)))
+    colour = mix(white, iris, smooth(radius, _IRIS + 0.03, _IRIS - 0.02))
+    return to_image(colour * (1.0 - 0.45 * smooth(y, 0.12, 0.50))[..., None])  # the upper lid's shade
 
 
 def paint_teeth(points: F64, upper: bool) -> F64:
@@ -60,8 +62,8 @@ def paint_teeth(points: F64, upper: bool) -> F64:
     enamel = enamel * (1.0 - 0.10 * np.abs(across) ** 3)[..., None]
     enamel = mix(enamel, np.array([0.46, 0.36, 0.31]), 0.75 * smooth(np.abs(across), 0.90, 1.0))
     colour = mix(enamel, _GUM * (1.0 + 0.10 * noise(points, 0.003, 41))[..., None], smooth(gum, -0.3, 0.5))
-    deep = smooth(points[..., 2], points[..., 2].max() - 0.012, points[..., 2].max() - 0.045)
-    return np.asarray(colour * (1.0 - 0.62 * deep)[..., None])
+    deep = smooth(points[..., 2], points[..., 2].max() - 0.007, points[..., 2].max() - 0.026)
+    return mix(colour, _THROAT, 0.92 * deep)
 
 
 def _along_the_arch(points: F64) -> F64:
@@ -72,7 +74,7 @@ def _along_the_arch(points: F64) -> F64:
     outline = np.stack([wide * share**0.75, deep * share**1.9], 1)
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(outline, axis=0), axis=1))])
     turn = np.arctan2(outline[:, 0], deep * 1.02 - outline[:, 1])
-    return np.interp(np.arctan2(x, z - z.max() + deep * 1.02), turn, length)
+    return np.asarray(np.interp(np.arctan2(x, z - z.max() + deep * 1.02), turn, length))
 
 
 def paint_tongue(points: F64) -> F64:
@@ -81,7 +83,7 @@ def paint_tongue(points: F64) -> F64:
     groove = np.exp(-((points[..., 0] / 0.0016) ** 2)) * smooth(points[..., 2], 0.070, 0.055)
     colour = colour * (1.0 - 0.22 * groove)[..., None]
     deep = smooth(points[..., 2], points[..., 2].max() - 0.015, points[..., 2].max() - 0.05)
-    return np.asarray(colour * (1.0 - 0.65 * deep)[..., None])
+    return mix(colour, _THROAT, 0.65 * deep)
 
 
 def paint_lashes(width: int, height: int) -> Image.Image:
@@ -95,7 +97,9 @@ def paint_lashes(width: int, height: int) -> Image.Image:
     u, v = np.meshgrid((np.arange(width) + 0.5) / width, 1.0 - (np.arange(half) + 0.5) / half)
     picture[:half, :, 3] = _lash_alpha(u, v, 46, 0.92, 51)
     picture[half:, :, 3] = 0.75 * _lash_alpha(u, v, 34, 0.55, 52)
-    picture[:half, :, 3] = np.maximum(picture[:half, :, 3], 0.9 * smooth(v, 0.42, 0.25))
+    picture[:half, :, 3] = np.maximum(
+        picture[:half, :, 3], 0.9 * smooth(v, 0.42, 0.25) * smooth(u, 0.90, 0.70)
+    )
     return to_image(picture)
 
 
@@ -106,8 +110,9 @@ def _lash_alpha(u: F64, v: F64, count: int, length: float, seed: int) -> F64:
         jitter = noise(np.array([[k * 3.7, 0.5, 0.5], [k * 3.7, 9.5, 0.5]]), 1.0, seed)
         root = (k + 0.5 + 0.35 * jitter[0]) / count
         reach = length * (0.80 + 0.20 * jitter[1]) * smooth(np.array(root), -0.12, 0.35)
+        reach = reach * (1.0 - smooth(np.array(root), 0.72, 0.98))
         lean = (root - 0.42) * 0.10 + 0.012 * jitter[1]
-        rise = np.clip(v / reach, 0, 1)
+        rise = np.clip(v / np.maximum(reach, 1e-6), 0, 1)
         centre = root + lean * rise**1.5
         thick = (0.42 / count) * (1.0 - rise) ** 0.8 + 0.0006
         alpha = np.maximum(alpha, smooth(np.abs(u - centre), thick * 1.25, thick * 0.55) * (v < reach))

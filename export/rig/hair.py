@@ -14,20 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from scipy.interpolate import LinearNDInterpolator, PchipInterpolator
+from scipy.interpolate import LinearNDInterpolator
 
+from export.rig.brush import mix, noise, smooth, to_image
+from export.rig.hairline import CENTRE, HAIR_DARK, HAIR_LIGHT, above_hairline, angles
 from export.rig.head import Head
 from export.rig.makehuman import F64, I64
-from export.rig.paint import mix, noise, smooth, to_image
 
-HAIR_DARK = np.array([0.085, 0.052, 0.038])
-HAIR_LIGHT = np.array([0.330, 0.205, 0.135])
-_CENTRE = np.array([0.0, 0.010, -0.006])
 _WHORL = np.radians([200.0, 58.0])  # azimuth, elevation
-_HAIRLINE = (  # azimuth in degrees, height of the hairline in metres; mirrored, then swept
-    *((0, 0.064), (25, 0.066), (45, 0.060), (58, 0.046), (67, 0.020), (74, -0.014), (80, -0.012)),
-    *((87, 0.022), (100, 0.032), (112, 0.020), (122, -0.020), (140, -0.062), (160, -0.074), (180, -0.078)),
-)
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,7 @@ class Skull:
     def __init__(self, head: Head, ear: F64) -> None:
         """`ear`: float64 (V,), how much ear each vertex is."""
         keep = head.of("skin") & (ear < 0.3) & (head.template[:, 1] > -0.13)
-        ray = head.template[keep] - _CENTRE
+        ray = head.template[keep] - CENTRE
         azimuth, elevation = angles(ray)
         radius = np.linalg.norm(ray, axis=1)
         outer = np.ones(len(radius), np.bool_)
@@ -59,26 +53,6 @@ class Skull:
         azimuth, elevation = angles(direction)
         found = self._radius(np.stack([azimuth, elevation], 1))
         return np.where(np.isnan(found), self._top, found)
-
-
-def angles(ray: F64) -> tuple[F64, F64]:
-    """Azimuth in (-pi, pi] and elevation of rays (N, 3)."""
-    return np.arctan2(ray[:, 0], ray[:, 2]), np.arctan2(ray[:, 1], np.hypot(ray[:, 0], ray[:, 2]))
-
-
-def hairline(azimuth: F64) -> F64:
-    """Height of the hairline in metres at azimuths (N,) in radians; a fringe falls over the left brow."""
-    table = np.array(_HAIRLINE)
-    height = PchipInterpolator(table[:, 0], table[:, 1])(np.degrees(np.abs(azimuth)))
-    fringe = np.exp(-(((np.degrees(azimuth) - 24.0) / 24.0) ** 2))
-    return np.asarray(height - 0.020 * fringe)
-
-
-def above_hairline(points: F64) -> F64:
-    """How far points (..., 3) lie above the hairline, in metres; negative on the bare face."""
-    flat = points.reshape(-1, 3) - _CENTRE
-    azimuth, _ = angles(flat)
-    return (flat[:, 1] + _CENTRE[1] - hairline(azimuth)).reshape(points.shape[:-1])
 
 
 def _direction(psi: F64, rho: F64) -> F64:
@@ -102,6 +76,7 @@ def grow(head: Head, ear: F64, columns: int = 180, rows: int = 40) -> Hair:
     reach = _reach(skull, psi[:-1])
     ring = np.arange(columns)
     tips = 0.035 * _strand_noise(ring, columns, 30, 21) + 0.025 * _strand_noise(ring, columns, 75, 22)
+    reach = 1.025 * reach
     reach = np.append(reach * (1 + tips), reach[0] * (1 + tips[0]))
     t = (np.arange(rows + 1) / rows) ** 0.9
     rho = t[:, None] * reach[None]
@@ -113,7 +88,7 @@ def grow(head: Head, ear: F64, columns: int = 180, rows: int = 40) -> Hair:
     )
     lift = smooth(t, 0.06, 0.5)[:, None] * clump[None]
     thick = thick * (1.0 + 0.32 * lift.ravel())
-    positions = _CENTRE + direction * (scalp + thick)[:, None]
+    positions = CENTRE + direction * (scalp + thick)[:, None]
     uvs = np.stack(np.broadcast_arrays(psi[None] / (2 * np.pi), 1.0 - t[:, None]), -1).reshape(-1, 2)
     corner = np.arange(rows)[:, None] * (columns + 1) + np.arange(columns)
     a, b, c, d = corner, corner + 1, corner + columns + 2, corner + columns + 1
@@ -130,7 +105,7 @@ def _reach(skull: Skull, psi: F64) -> F64:
     rho = np.linspace(0.05, 2.9, 400)
     direction = _direction(psi[:, None] + 0 * rho, rho + 0 * psi[:, None])
     flat = direction.reshape(-1, 3)
-    points = _CENTRE + flat * skull.radius(flat)[:, None]
+    points = CENTRE + flat * skull.radius(flat)[:, None]
     outside = above_hairline(points.reshape(direction.shape)) < 0
     first = np.where(outside.any(1), outside.argmax(1), len(rho) - 1)
     reach = rho[first]

@@ -66,6 +66,7 @@ LIKENESS: dict[str, float] = {
     **{_YOUNG.format(f"{people}-male"): 0.3 / 3 for people in ("african", "asian", "caucasian")},
     "macrodetails/universal-female-young-averagemuscle-averageweight": 0.7,
     "macrodetails/universal-male-young-averagemuscle-averageweight": 0.3,
+    "mouth/mouth-angles-up": 0.25,
     "macrodetails/proportions/female-young-averagemuscle-averageweight-idealproportions": 0.5,
 }
 """MakeHuman targets, under `data/mpfb2/targets`, and how much of each is added to the base mesh."""
@@ -74,6 +75,8 @@ COLLAR = (-0.148, -0.36)
 """The plane of the collar, y = height + slope * z in metres, in the head's frame."""
 _BELOW_COLLAR = 0.022
 """How far the skin goes on below the collar's plane, in metres; no face shape moves it there."""
+_REST = {"mouthClose": 0.045}
+"""Face shapes that are part of the likeness at rest: the mixed likeness leaves the lips a little open."""
 _SOCKET_RINGS = 3
 """How many rings of the eye sockets are kept behind the lids; the eyeball hides the rest."""
 _METRES = 0.1
@@ -136,8 +139,10 @@ def build_head(files: AnnyFiles) -> tuple[Head, Body]:
     for value in range(len(PARTS) - 1, -1, -1):  # the lips belong to the skin, so the skin is written last
         part[quads[quad_part == value]] = value
     size = _size_ratio(mesh.vertices, likeness, source)
+    vertices[source] += _REST["mouthClose"] * shapes[ARKIT_NAMES.index("mouthClose")][source] * size * _METRES
     renumber = np.full(len(mesh.vertices), -1)
     renumber[source] = np.arange(len(source))
+    vertices = _tuck_in(vertices, part)
     head = Head(
         template=vertices[source],
         basis=shapes[:, source] * size * _METRES,
@@ -151,10 +156,20 @@ def build_head(files: AnnyFiles) -> tuple[Head, Body]:
     return head, Body(vertices, mesh.quads["body"][..., 0])
 
 
+def _tuck_in(vertices: F64, part: NDArray[np.uint8]) -> F64:
+    """Teeth and tongue a little smaller and further back, so that closed lips hide them."""
+    moved = vertices.copy()
+    teeth = np.isin(part, [PARTS.index("upperTeeth"), PARTS.index("lowerTeeth")])
+    tongue = part == PARTS.index("tongue")
+    moved[teeth] = moved[teeth] * [0.88, 1.0, 1.0] - [0.0, 0.0, 0.0035]
+    moved[tongue] = moved[tongue] * [0.88, 1.0, 1.0] - [0.0, 0.0028, 0.0040]
+    return moved
+
+
 def _above_neck(mesh: ObjMesh) -> I64:
     """The body's vertices from the neck up, by height on the base mesh."""
     body = np.unique(mesh.quads["body"][..., 0])
-    return body[mesh.vertices[body, 1] > 6.0]
+    return np.asarray(body[mesh.vertices[body, 1] > 6.0])
 
 
 def _cut(mesh: ObjMesh, vertices: F64) -> tuple[I64, I64, NDArray[np.uint8]]:

@@ -6,18 +6,21 @@ welded rig, so texture seams do not show.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from export.rig.atlas import box_layout, eye_layout, lash_layout, skin_layout
+from export.rig.brush import encode, to_image
 from export.rig.clothes import ribbing, top
 from export.rig.features import paint_eye, paint_lashes, paint_teeth, paint_tongue
 from export.rig.glb import Material, Part
 from export.rig.hair import grow, paint_hair
 from export.rig.head import COLLAR, PARTS, Body, Head
 from export.rig.makehuman import F64, I64
-from export.rig.paint import encode, paint_skin, to_image
+from export.rig.paint import paint_skin
 from export.rig.surface import bleed, rasterise, split_corners, triangulate, vertex_normals
 
 _MOUTH = {
@@ -100,22 +103,45 @@ def _mouth_layout(head: Head, name: str) -> tuple[F64, I64, I64]:
 
 def _mouth_part(head: Head, name: str) -> Part:
     uvs, triangles, uv_triangles = _mouth_layout(head, name)
-    rows, uv_rows, corners = split_corners(triangles, uv_triangles)
-    return _part(head, name, 2, rows, corners, uvs[uv_rows], None)
+    if name == "tongue":
+        rows, uv_rows, corners = split_corners(triangles, uv_triangles)
+        return _part(head, name, 2, rows, corners, uvs[uv_rows], None)
+    # Teeth have an edge: front and back are shaded apart. They only swing a little: no normal deltas.
+    a, b, c = (head.template[triangles[:, i]] for i in range(3))
+    back = np.cross(b - a, c - a)[:, 2] < 0
+    front_rows, front_uvs, front = split_corners(triangles[~back], uv_triangles[~back])
+    back_rows, back_uvs, behind = split_corners(triangles[back], uv_triangles[back])
+    rows = np.concatenate([front_rows, back_rows])
+    corners = np.concatenate([front, behind + len(front_rows)])
+    flat = _part(head, name, 2, rows, corners, uvs[np.concatenate([front_uvs, back_uvs])], None)
+    weld = np.unique(np.stack([rows, np.arange(len(rows)) >= len(front_rows)]), axis=1, return_inverse=True)[
+        1
+    ]
+    sharp = vertex_normals(_gather(head.template[rows], weld), weld[corners])[weld]
+    return replace(flat, normals=sharp.astype(np.float32), turns=np.zeros_like(flat.moves), rigid=True)
 
 
-def build_meshes(head: Head, body: Body, lip: F64, ear: F64, size: int) -> tuple[list[Part], list[Material]]:
-    """All meshes with their materials. lip, ear: float64 (V,) in [0, 1]; size: the skin texture's width."""
+def _gather(points: F64, weld: I64) -> F64:
+    """One row per welded vertex: points (C, 3) -> (max(weld) + 1, 3)."""
+    gathered = np.zeros((int(weld.max()) + 1, 3))
+    gathered[weld] = points
+    return gathered
+
+
+def build_meshes(
+    head: Head, body: Body, lip_mask: F64, ear: F64, size: int
+) -> tuple[list[Part], list[Material]]:
+    """All meshes with their materials. lip_mask: (H, W); ear: (V,); both in [0, 1]."""
     uvs, uv_quads = skin_layout(head)
     shown = head.quad_part <= PARTS.index("rightSocket")
     part = np.repeat(head.quad_part[shown], 2).astype(np.int64)
     triangles, uv_triangles = triangulate(head.template, head.quads[shown], uv_quads)
-    image = paint_skin(head, triangles, part, uvs, uv_triangles, lip, size)
+    image = paint_skin(head, triangles, part, uvs, uv_triangles, lip_mask, size)
     rows, uv_rows, corners = split_corners(triangles, uv_triangles)
     materials = [
-        Material("skin", image=encode(image, 90), image_type="image/jpeg", roughness=0.55),
-        Material("eye", image=encode(paint_eye(384), 92), image_type="image/jpeg", roughness=0.12),
-        Material("mouth", image=encode(paint_mouth(head, 512), 90), image_type="image/jpeg", roughness=0.25),
+        Material("skin", image=encode(image, 90), image_type="image/jpeg", roughness=0.60),
+        Material("eye", image=encode(paint_eye(384), 92), image_type="image/jpeg", roughness=0.09),
+        Material("mouth", image=encode(paint_mouth(head, 512), 90), image_type="image/jpeg", roughness=0.5),
         Material(
             "lashes", image=encode(paint_lashes(512, 256)), roughness=0.8, alpha="BLEND", double_sided=True
         ),
@@ -136,7 +162,7 @@ def build_meshes(head: Head, body: Body, lip: F64, ear: F64, size: int) -> tuple
     parts.append(_part(head, "lashes", 3, rows, triangles, placed[rows], None))
     hair = grow(head, ear)
     materials.append(
-        Material("hair", image=encode(paint_hair(1024), 90), image_type="image/jpeg", roughness=0.45)
+        Material("hair", image=encode(paint_hair(1024), 90), image_type="image/jpeg", roughness=0.55)
     )
     parts.append(_still("hair", 4, hair.positions, hair.triangles, hair.uvs, None, hair.welded))
     cloth = top(body, COLLAR)

@@ -41,7 +41,7 @@ def vertex_normals(vertices: F64, triangles: I64) -> F64:
             normals[:, axis] += np.bincount(triangles[:, corner], face[:, axis], len(vertices))
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     normals[length[:, 0] < 1e-20] = (0.0, 0.0, 1.0)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
+    return np.asarray(normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20))
 
 
 def split_corners(triangles: I64, uv_triangles: I64) -> tuple[I64, I64, I64]:
@@ -63,7 +63,7 @@ def neighbour_mean(values: F64, triangles: I64) -> F64:
     sums = np.stack(
         [np.bincount(both[:, 0], values[both[:, 1], k], len(values)) for k in range(values.shape[1])], 1
     )
-    return sums / count[:, None]
+    return np.asarray(sums / count[:, None])
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Texels:
     def spread(self, values: F64, triangles: I64) -> F64:
         """Interpolate per-vertex values (V, K) to texels (S, S, K); 0 outside."""
         corner = values[triangles[np.maximum(self.triangle, 0)]]
-        return np.einsum("...c,...ck->...k", self.weights, corner) * self.inside[..., None]
+        return np.asarray(np.einsum("...c,...ck->...k", self.weights, corner) * self.inside[..., None])
 
 
 def rasterise(uvs: F64, uv_triangles: I64, size: int) -> Texels:
@@ -115,3 +115,11 @@ def bleed(image: F64, inside: NDArray[np.bool_]) -> F64:
         return image
     nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
     return np.asarray(image[tuple(nearest)])
+
+
+def sample_mask(mask: F64, uvs: F64) -> F64:
+    """Read a picture (H, W) at texture coordinates (..., 2), v up, between its texels."""
+    height, width = mask.shape
+    rows = (1.0 - uvs[..., 1]) * height - 0.5
+    columns = uvs[..., 0] * width - 0.5
+    return np.asarray(ndimage.map_coordinates(mask, [rows, columns], order=1, mode="nearest"))

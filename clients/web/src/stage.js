@@ -15,7 +15,7 @@ import { GLTFLoader } from 'three/addons/loaders/GLTFLoader.js';
 
 const FOV_DEGREES = 22;
 /** What must be in the picture around the head, in metres: from below the chin to above the hair. */
-const FRAME = { low: -0.19, high: 0.175, width: 0.25 };
+const FRAME = { low: -0.175, high: 0.155, width: 0.235 };
 
 /**
  * Load the avatar and light it.
@@ -62,7 +62,7 @@ export async function createStage(
   prefilter.dispose();
   room.dispose();
   scene.environment = environment.texture;
-  scene.environmentIntensity = 0.45;
+  scene.environmentIntensity = 0.4;
   scene.environmentRotation.set(0, Math.PI * 0.25, 0);
   const backdrop = transparent ? null : paintBackdrop();
   scene.background = backdrop;
@@ -121,7 +121,9 @@ class Face {
       if (!object.isMesh) return;
       object.frustumCulled = false;
       object.castShadow = !object.material.transparent;
-      object.receiveShadow = true;
+      if (object.material.name === 'eye') object.material.envMapIntensity = 2; // wet
+      // A lid's shadow would put out the eyes' highlight, a lip's would grey the teeth; both are painted.
+      object.receiveShadow = !/^(eye|mouth)/.test(object.material.name);
       if (object.morphTargetInfluences) this.meshes.push(object);
     });
     this.channels = Object.keys(this.meshes[0]?.morphTargetDictionary ?? {});
@@ -201,7 +203,7 @@ class Face {
     weldedNormals(vertices, this.triangles, this.normals);
     for (const part of this.rig) {
       scatter(vertices, part.rows, part.position);
-      scatter(this.normals, part.rows, part.normal);
+      if (part.normal) scatter(this.normals, part.rows, part.normal);
     }
   }
 
@@ -210,8 +212,9 @@ class Face {
     this.free = false;
     for (const part of this.rig) {
       part.position.array.set(part.restPosition);
-      part.normal.array.set(part.restNormal);
       part.position.needsUpdate = true;
+      if (!part.normal) continue;
+      part.normal.array.set(part.restNormal);
       part.normal.needsUpdate = true;
     }
   }
@@ -280,7 +283,7 @@ function weldedNormals(p, triangles, out) {
 
 /** A warm key from the upper left, a cool fill, and a rim that lifts the head off the background. */
 function lightStudio(scene, shadows) {
-  const key = new THREE.DirectionalLight(0xfff1e0, 2.3);
+  const key = new THREE.DirectionalLight(0xfff1e0, 1.9);
   key.position.set(-0.7, 0.75, 1.2);
   key.castShadow = shadows;
   key.shadow.mapSize.set(1024, 1024);
@@ -292,11 +295,11 @@ function lightStudio(scene, shadows) {
   key.shadow.bias = -0.0005;
   key.shadow.normalBias = 0.002;
   key.shadow.intensity = 0.7;
-  const fill = new THREE.DirectionalLight(0xdfe8ff, 0.55);
+  const fill = new THREE.DirectionalLight(0xdfe8ff, 0.4);
   fill.position.set(1.2, 0.1, 0.9);
-  const rim = new THREE.DirectionalLight(0xffffff, 1.6);
+  const rim = new THREE.DirectionalLight(0xffffff, 1.2);
   rim.position.set(0.7, 0.6, -1.1);
-  const bounce = new THREE.HemisphereLight(0xffffff, 0xb98570, 0.55);
+  const bounce = new THREE.HemisphereLight(0xffffff, 0xb98570, 0.4);
   scene.add(key, fill, rim, bounce);
 }
 
@@ -336,7 +339,10 @@ function frameHead(camera, controls, aspect) {
   const distance = Math.max(tall, wide) + 0.07; // the face is nearer than the head's middle
   camera.aspect = aspect;
   camera.updateProjectionMatrix();
-  controls.target.set(0, (FRAME.low + FRAME.high) / 2, 0);
+  // What a tall picture has to spare goes mostly below the head.
+  const reach = (distance - 0.07) * half;
+  const spare = 2 * reach - (FRAME.high - FRAME.low);
+  controls.target.set(0, FRAME.high + 0.36 * spare - reach, 0);
   const direction = camera.position.clone().sub(controls.target);
   if (!camera.userData.framed) direction.set(0, 0.04, 1);
   camera.userData.framed = true;
