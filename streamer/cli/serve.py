@@ -71,6 +71,8 @@ def run(argv: list[str]) -> int:
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    # Our events, one per line: at debug, the socket library would log every message of every client.
+    logging.getLogger("websockets").setLevel(logging.INFO)
     settings = Settings(
         host=options.host,
         port=options.port,

@@ -6,7 +6,6 @@ lies between two whole frames is rounded to the nearer one; what lies outside th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -124,7 +123,7 @@ def _choice(
     """The frames nearest to what is asked for, within the bundle's range."""
     if asked_ms is None:
         return choice.default_frames
-    if math.isfinite(asked_ms) and asked_ms >= 0:
+    if 0 <= asked_ms < 1e9:  # beyond, frames would overflow
         frames = frames_of(asked_ms)
         if choice.min_frames <= frames <= choice.max_frames:
             return frames

@@ -85,7 +85,7 @@ async def serving(
 
         server = await listen(handle, site, settings)
         port = server.sockets[0].getsockname()[1]
-        log.info("listening on %s:%d, a window takes %.0f ms", settings.host, port, 1000 * hub.allowance_s)
+        log.info("listening on %s:%d", settings.host, port)
         try:
             yield Address(settings.host, port, hub)
         finally:

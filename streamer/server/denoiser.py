@@ -1,12 +1,20 @@
-"""The inference thread, as something to await: the one place where the event loop and the engine meet."""
+"""The inference thread, as something to await: the one place where the event loop and the engine meet.
+
+State: how long the latest windows took, waiting included. Their 95th percentile is the time that a published
+face delay allows for computing; it follows the load, so a stream that opens on a busy server is told more.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+from collections import deque
 
 from streamer.core.session import WindowRequest
 from streamer.engine.inference_thread import InferenceThread, Outcome
+
+_REMEMBERED = 200  # windows: some 13 seconds of one speaker
 
 
 class Denoiser:
@@ -18,6 +26,17 @@ class Denoiser:
 
     def __init__(self, thread: InferenceThread) -> None:
         self._thread = thread
+        self._took_s: deque[float] = deque(maxlen=_REMEMBERED)
+
+    @property
+    def usual_s(self) -> float:
+        """The 95th percentile of what recent windows took, in seconds; 0 before the first."""
+        ranked = sorted(self._took_s)
+        return ranked[math.ceil(0.95 * len(ranked)) - 1] if ranked else 0.0
+
+    def forget(self) -> None:
+        """Forgets what windows took until now."""
+        self._took_s.clear()
 
     async def denoise(self, session_id: str, request: WindowRequest, deadline: float) -> Outcome:
         """Waits for a request's outcome, at most one at a time for each session.
@@ -47,4 +66,5 @@ class Denoiser:
             raise
         if outcome.error is not None:
             raise outcome.error
+        self._took_s.append(outcome.queue_s + outcome.compute_s)
         return outcome

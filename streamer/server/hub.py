@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import re
 import secrets
 import time
@@ -30,7 +29,7 @@ from streamer.server.stream import Stream
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_WARM_UP_WINDOWS = 12
+_WARM_UP_WINDOWS, _COLD_WINDOWS = 12, 2
 _MAX_ON_LOOP_S = 0.001
 
 
@@ -55,8 +54,6 @@ class Hub:
         self.settings = settings
         self.metrics = metrics
         self.clock = clock
-        self.allowance_s = 0.0
-        """What computing one window is allowed to take: the 95th percentile of the warm-up."""
         self.is_accepting = False
         self._denoiser = denoiser
         self._tasks = tasks
@@ -69,7 +66,7 @@ class Hub:
         metrics.capacity.set(settings.max_sessions)
 
     async def warm_up(self) -> None:
-        """Denoises silence until the model is warm, and measures how long a window takes.
+        """Denoises silence until the model is warm, which also measures how long a window takes.
 
         Raises:
             FaceError: the model fails.
@@ -77,17 +74,16 @@ class Hub:
         manifest = self.bundle.manifest
         session = Session(manifest, self._options(manifest.timing.sample_rate_hz, None))
         hop_samples = session.grid.frame_sample(session.options.hop_frames) + 1
-        took_s: list[float] = []
-        while len(took_s) < _WARM_UP_WINDOWS:
+        windows = 0
+        while windows < _WARM_UP_WINDOWS:
             session.feed(np.zeros(hop_samples, np.float32))
             while (request := session.next_request()) is not None:
-                started = self.clock()
-                outcome = await self._denoiser.denoise("warm-up", request, started)
-                took_s.append(self.clock() - started)
+                outcome = await self._denoiser.denoise("warm-up", request, self.clock() + 1)
                 assert outcome.motion is not None
                 session.complete(request, outcome.motion)
-        steady = sorted(took_s[2:])
-        self.allowance_s = steady[math.ceil(0.95 * len(steady)) - 1]
+                windows += 1
+                if windows == _COLD_WINDOWS:
+                    self._denoiser.forget()
 
         if manifest.motion.kind == "coefficients":
             still = np.zeros((session.options.hop_frames, len(manifest.motion.channels)), np.float32)
@@ -127,7 +123,7 @@ class Hub:
                 clock=self.clock,
             ),
             read_ahead_s=self.settings.read_ahead_s,
-            allowance_s=self.allowance_s,
+            allowance_s=self._denoiser.usual_s,
             metrics=self.metrics,
             clock=self.clock,
         )

@@ -223,6 +223,11 @@ class Stream:
             self._metrics.queue_wait.observe(outcome.queue_s)
             self._metrics.batch_size.observe(outcome.batch)
             self._metrics.frame_latency.labels("compute").observe(outcome.compute_s)
+            log.debug(
+                "window stream=%s epoch=%d first_frame=%d batch=%d queue_ms=%.2f compute_ms=%.2f",
+                *(self.name, request.epoch, request.window.emit_start, outcome.batch),
+                *(1000 * outcome.queue_s, 1000 * outcome.compute_s),
+            )
             if outcome.late:
                 self._late += 1
                 self._metrics.deadline_misses.inc()

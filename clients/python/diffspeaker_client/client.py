@@ -12,15 +12,16 @@ State: an open WebSocket and the server's welcome. ``connect`` says hello and wa
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_socket
-from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
+from websockets.exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
 from websockets.typing import Subprotocol
 
 from streamer.contract import wire
@@ -31,7 +32,7 @@ Event = Frames | Passthrough | ServerMessage
 """What a connection yields: media, or a control message (``wire.Ended``, ``wire.Stats``, …)."""
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def connect(
     url: str,
     role: wire.Role = "watch",
@@ -78,7 +79,10 @@ async def connect(
     )
     options: dict[str, Any] = {"compression": None, "max_size": None} | socket_options
     async with open_socket(url, subprotocols=[Subprotocol(wire.SUBPROTOCOL)], **options) as socket:
-        yield await _greet(socket, hello)
+        try:
+            yield await _greet(socket, hello)
+        finally:
+            await _close(socket)
 
 
 async def _greet(socket: ClientConnection, hello: wire.Hello) -> Face:
@@ -93,6 +97,15 @@ async def _greet(socket: ClientConnection, hello: wire.Hello) -> Face:
     if not isinstance(welcome, wire.Welcome):
         raise FaceError("bad_message", f"The server answered with {type(welcome).__name__}, not a welcome.")
     return Face(socket, welcome, hello.audio)
+
+
+async def _close(socket: ClientConnection) -> None:
+    """Closes, and discards what still comes: behind a full queue the closing handshake would not be seen."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(socket.close())
+        with contextlib.suppress(ConnectionClosed, ConcurrencyError):
+            while True:
+                await socket.recv()
 
 
 class Face:

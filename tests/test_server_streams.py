@@ -1,0 +1,425 @@
+"""Speakers and watchers on a real port: who receives what, in every role and every format."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from diffspeaker_client import AudioFormat, Event, Face, FaceError, Frames, OutputFormat, Passthrough, connect
+
+from streamer.contract import wire
+from streamer.server import loop
+from tests import fakes
+from tests.serving import (
+    MONO,
+    Place,
+    everything,
+    heard,
+    metric,
+    motion,
+    only,
+    play,
+    raw,
+    refusal,
+    say,
+    until,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.write_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+def test_watchers_receive_every_frame_once_in_order_while_another_is_stalled(folder: Path) -> None:
+    async def scenario(place: Place) -> None:
+        audio = fakes.speech(60)
+        async with (
+            connect(place.url(), "publish", audio=MONO) as speaker,
+            connect(place.url()) as first,
+            connect(place.url()) as second,
+            raw(place.url(), max_queue=1, sock=_narrow_socket(place)) as stalled,
+            asyncio.TaskGroup() as tasks,
+        ):
+            await stalled.send(wire.encode_message(wire.Hello(1, "watch")))
+            assert isinstance(wire.decode_server_message(await stalled.recv()), wire.Welcome)
+            watching = [tasks.create_task(everything(face)) for face in (first, second)]
+            await say(speaker, audio)
+            await speaker.end()
+            assert only(await everything(speaker), wire.Ended).frames == 1800
+            expected = place.offline(audio)
+            for events in [await task for task in watching]:
+                np.testing.assert_array_equal(motion(events), expected)
+                assert only(events, wire.Ended) == wire.Ended(0, 1800, 60.0)
+            assert (first.close_code, second.close_code, speaker.close_code) == (1000, 1000, 1000)
+            assert await metric(place, 'face_frames_dropped_total{reason="slow_watcher"}') > 0
+            stalled.transport.abort()
+
+    play(scenario, folder)
+
+
+def _narrow_socket(place: Place) -> socket.socket:
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    narrow.connect(("127.0.0.1", place.address.port))
+    narrow.setblocking(False)
+    return narrow
+
+
+def test_a_late_watcher_receives_everything_from_then_on(folder: Path) -> None:
+    async def scenario(place: Place) -> None:
+        audio = fakes.speech(4)
+        async with connect(place.url(), "converse", audio=MONO) as speaker:
+            await say(speaker, audio[:32_000])
+            _, _ = await until(speaker, Frames)
+            async with connect(place.url()) as late:
+                await say(speaker, audio[32_000:])
+                await speaker.end()
+                events = await everything(late)
+        first = next(event for event in events if isinstance(event, Frames)).first_frame
+        assert first > 0
+        np.testing.assert_array_equal(motion(events, first), place.offline(audio)[first:])
+
+    play(scenario, folder)
+
+
+def test_a_publisher_that_vanishes_is_still_animated_to_its_last_sample(folder: Path) -> None:
+    async def scenario(place: Place) -> None:
+        audio = fakes.speech(3)
+        async with connect(place.url(), "publish", audio=MONO) as speaker, connect(place.url()) as watcher:
+            place.backend.gate.clear()
+            await say(speaker, audio)
+            await heard(speaker)
+            speaker._socket.transport.abort()
+            place.backend.gate.set()
+            events = await everything(watcher)
+            np.testing.assert_array_equal(motion(events), place.offline(audio))
+            assert only(events, wire.Ended).frames == 90
+            assert watcher.close_code == 1000
+
+    play(scenario, folder)
+
+
+@pytest.mark.parametrize("event_loop", ["uvloop where present", "asyncio's own"])
+def test_a_conversation_equals_the_same_audio_offline(
+    folder: Path, event_loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if event_loop == "asyncio's own":
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+        assert loop.loop_factory() is None
+
+    async def scenario(place: Place) -> None:
+        audio = fakes.speech(2.5, 48_000)
+        form = AudioFormat("f32", 48_000, 1)
+        async with connect(
+            place.url(), "converse", audio=form, seed=5, lookahead_ms=50, hop_ms=33, style={"tense": 0.5}
+        ) as face:
+            await say(face, audio, chunk=481)
+            await face.end()
+            events = await everything(face)
+        assert face.welcome.hop_ms == pytest.approx(100 / 3)
+        assert face.welcome.style == {"tense": 0.5}
+        assert face.welcome.channels == fakes.CHANNELS
+        assert face.welcome.face_delay_ms >= face.welcome.hop_ms + face.welcome.lookahead_ms
+        np.testing.assert_array_equal(
+            motion(events),
+            place.offline(
+                audio, sample_rate_hz=48_000, seed=5, lookahead_ms=50, hop_ms=33, style={"tense": 0.5}
+            ),
+        )
+        last = [event for event in events if isinstance(event, Frames)][-1]
+        assert last.flags & wire.FLAG_LAST
+
+    play(scenario, folder)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.5, 1.001])
+def test_end_flushes_the_last_syllable(folder: Path, seconds: float) -> None:
+    async def scenario(place: Place) -> None:
+        audio = fakes.speech(seconds)
+        async with connect(place.url(), "converse", audio=MONO) as face:
+            if len(audio):
+                await face.send_audio(audio)
+            await face.end()
+            events = await everything(face)
+        frames = place.bundle.manifest.timing.grid().frames_within(len(audio))
+        assert only(events, wire.Ended).frames == frames
+        if frames:
+            np.testing.assert_array_equal(motion(events), place.offline(audio))
+
+    play(scenario, folder)
+
+
+def test_stereo_s16_is_mixed_to_mono(folder: Path) -> None:
+    async def scenario(place: Place) -> None:
+        left, right = (np.round(fakes.speech(1, seed=seed) * 32767).astype(np.int16) for seed in (1, 2))
+        async with connect(place.url(), "converse", audio=AudioFormat("s16", 16_000, 2)) as face:
+            await face.send_audio(np.stack([left, right], axis=1))
+            await face.end()
+            events = await everything(face)
+        mono = (left.astype(np.float32) / 32768 + right.astype(np.float32) / 32768) / 2
+        np.testing.assert_array_equal(motion(events), place.offline(mono.astype(np.float32)))
+
+    play(scenario, folder)
+
+
+def test_every_output_format_carries_the_same_face(folder: Path) -> None:
+    async def scenario(place: Place) -> None:
+        audio = fakes.speech(2)
+        outputs = [
+            OutputFormat(kind, dtype)  # type: ignore[arg-type]
+            for kind in ("coefficients", "vertices")
+            for dtype in ("f32", "f16", "i16")
+        ]
+        faces = [connect(place.url(), output=output) for output in outputs]
+        async with connect(place.url(), "publish", audio=MONO) as speaker, asyncio.TaskGroup() as tasks:
+            entered = [await face.__aenter__() for face in faces]
+            watching = [tasks.create_task(everything(face)) for face in entered]
+            await say(speaker, audio)
+            await speaker.end()
+            await everything(speaker)
+            received = [await task for task in watching]
+            for face in faces:
+                await face.__aexit__(None, None, None)
+        coefficients = place.offline(audio)
+        vertices = place.bundle.vertices(coefficients).reshape(len(coefficients), -1)
+        for output, face, events in zip(outputs, entered, received, strict=True):
+            expected = coefficients if output.kind == "coefficients" else vertices
+            welcome = face.welcome
+            assert (welcome.kind, welcome.dtype, welcome.width) == (
+                output.kind,
+                output.dtype,
+                expected.shape[1],
+            )
+            assert welcome.unit == ("weight" if output.kind == "coefficients" else "metre")
+            tolerance = {"f32": 0, "f16": 5e-4, "i16": welcome.scale * 0.51}[output.dtype]
+            np.testing.assert_allclose(motion(events), expected, rtol=0, atol=tolerance)
+            sent = [event for event in events if isinstance(event, Frames)]
+            assert [event.seq for event in sent] == list(range(len(sent)))
+
+    play(scenario, folder)
+
+
+def test_vertices_computed_off_the_loop_stay_in_order(folder: Path) -> None:
+    async def scenario(place: Place) -> None:
+        place.address.hub._vertices_off_loop = True
+        audio = fakes.speech(2)
+        async with connect(
+            place.url(), "converse", audio=MONO, output=OutputFormat("vertices", "f32")
+        ) as face:
+            await say(face, audio)
+            await face.end()
+            events = await everything(face)
+        expected = place.bundle.vertices(place.offline(audio)).reshape(60, -1)
+        np.testing.assert_allclose(motion(events), expected, atol=1e-7)
+
+    play(scenario, folder)
+
+
+def test_audio_passes_through_on_the_frames_clock(folder: Path) -> None:
+    async def scenario(place: Place) -> None:
+        pcm = np.round(fakes.speech(1.5) * 32767).astype(np.int16)
+        async with (
+            connect(place.url(), "publish", audio=AudioFormat("s16", 16_000, 1)) as speaker,
+            connect(place.url(), audio_passthrough=True) as listener,
+            connect(place.url()) as watcher,
+            asyncio.TaskGroup() as tasks,
+        ):
+            listening, watching = (
+                tasks.create_task(everything(listener)),
+                tasks.create_task(everything(watcher)),
+            )
+            await say(speaker, pcm)
+            await speaker.interrupt()
+            await say(speaker, pcm)
+            await speaker.end()
+            await everything(speaker)
+            sound = [event for event in await listening if isinstance(event, Passthrough)]
+            assert not any(isinstance(event, Passthrough) for event in await watching)
+        assert [chunk.seq for chunk in sound] == list(range(len(sound)))
+        second = [chunk for chunk in sound if chunk.epoch == 1]
+        np.testing.assert_array_equal(np.concatenate([chunk.samples for chunk in second]), pcm)
+        place_of = 0
+        for chunk in second:
+            assert chunk.pts_s == pytest.approx(place_of / 16_000)
+            assert chunk.sample_rate_hz == 16_000
+            place_of += len(chunk.samples)
+
+    play(scenario, folder)
+
+
+def test_interrupt_drops_what_was_received_and_closes_the_mouth(folder: Path) -> None:
+    async def scenario(place: Place) -> None:
+        long, short = fakes.speech(20), fakes.speech(1)
+        async with connect(place.url(), "converse", audio=MONO) as face:
+            await say(face, long[:16_000])
+            _, before = await until(face, Frames)
+            place.backend.gate.clear()
+            await say(face, long[16_000:])
+            await face.interrupt()
+            done, more = await until(face, wire.Interrupted)
+            place.backend.gate.set()
+            await say(face, short)
+            await face.end()
+            after = await everything(face)
+        old = [event for event in [*before, *more] if isinstance(event, Frames)]
+        assert old[-1].flags == wire.FLAG_EASED | wire.FLAG_LAST
+        assert not old[-1].values[-1].any()
+        assert len(old[-1].values) <= 3  # 100 ms
+        assert done == wire.Interrupted(1, old[-1].first_frame + len(old[-1].values) - 1)
+        assert done.last_frame < 60  # and not 600
+        new = [event for event in after if isinstance(event, Frames)]
+        assert {event.epoch for event in new} == {1}
+        assert len(motion(new)) == 30
+        assert only(after, wire.Ended) == wire.Ended(1, 30, 1.0)
+        assert await metric(place, "face_interrupts_total") == 1
+
+    play(scenario, folder)
+
+
+def test_an_interrupt_after_end_drops_the_tail_and_ends(folder: Path) -> None:
+    async def scenario(place: Place) -> None:
+        async with connect(place.url(), "converse", audio=MONO) as face:
+            place.backend.gate.clear()
+            await say(face, fakes.speech(5))
+            await face.end()
+            await face.interrupt()
+            _, _ = await until(face, wire.Interrupted)
+            place.backend.gate.set()
+            assert only(await everything(face), wire.Ended) == wire.Ended(1, 0, 0.0)
+
+    play(scenario, folder)
+
+
+def test_a_style_is_echoed_to_everybody_with_its_first_frame(folder: Path) -> None:
+    async def scenario(place: Place) -> None:
+        async with connect(place.url(), "publish", audio=MONO) as speaker, connect(place.url()) as watcher:
+            await speaker.set_style({"cheerful": 1.0})
+            for face in (speaker, watcher):
+                echo, _ = await until(face, wire.StyleEcho)
+                assert echo == wire.StyleEcho({"cheerful": 1.0}, 0, 0)
+            async with connect(place.url()) as late:
+                assert late.welcome.style == {"cheerful": 1.0}
+
+    play(scenario, folder)
+
+
+def test_the_clock_is_answered_and_stats_come(folder: Path) -> None:
+    async def scenario(place: Place) -> None:
+        async with connect(place.url(), "converse", audio=MONO) as face:
+            await face.ask_clock(12.5)
+            reply, _ = await until(face, wire.ClockReply)
+            assert reply.client_time_s == 12.5
+            assert reply.server_time_s >= face.welcome.server_time_s
+            await say(face, fakes.speech(1))
+            while (await until(face, wire.Stats))[0].frames == 0:
+                pass
+
+    play(scenario, folder, stats_interval_s=0.01)
+
+
+def test_a_fast_speaker_is_read_only_as_far_as_the_inbox_reaches(folder: Path) -> None:
+    async def scenario(place: Place) -> None:
+        audio = fakes.speech(60)
+        async with (
+            connect(place.url(), "publish", audio=MONO) as speaker,
+            connect(place.url()) as watcher,
+            asyncio.TaskGroup() as tasks,
+        ):
+            place.backend.gate.clear()
+            sending = tasks.create_task(say(speaker, audio, chunk=8000))
+            stats = [(await until(watcher, wire.Stats))[0].queue_ms]
+            while stats[-1] < 2000:
+                stats.append((await until(watcher, wire.Stats))[0].queue_ms)
+            for _ in range(5):
+                stats.append((await until(watcher, wire.Stats))[0].queue_ms)
+            assert max(stats) < 4000
+            place.backend.gate.set()
+            await sending
+            await speaker.end()
+            np.testing.assert_array_equal(motion(await everything(watcher)), place.offline(audio))
+
+    play(scenario, folder, read_ahead_s=2.0, stats_interval_s=0.02)
+
+
+def test_a_model_that_fails_ends_the_stream_with_a_name_and_the_server_lives_on(folder: Path) -> None:
+    async def scenario(place: Place) -> None:
+        async with connect(place.url(), "publish", audio=MONO) as speaker, connect(place.url()) as watcher:
+            place.backend.fails_with = RuntimeError("out of luck")
+            await say(speaker, fakes.speech(1))
+            for face in (speaker, watcher):
+                with pytest.raises(FaceError, match="out of luck") as failure:
+                    await everything(face)
+                await face.wait_closed()
+                assert (failure.value.code, face.close_code) == ("inference_failed", 1011)
+        place.backend.fails_with = None
+        async with connect(place.url(), "converse", audio=MONO) as face:
+            await say(face, fakes.speech(1))
+            await face.end()
+            assert len(motion(await everything(face))) == 30
+
+    play(scenario, folder)
+
+
+def test_a_name_is_free_again_when_its_stream_has_ended(folder: Path) -> None:
+    async def scenario(place: Place) -> None:
+        for _ in range(3):
+            async with connect(place.url(), "converse", audio=MONO) as face:
+                await face.end()
+                await everything(face)
+
+    play(scenario, folder)
+
+
+def test_leaving_the_server_tells_everybody_after_their_last_frames(folder: Path) -> None:
+    async def scenario(place: Place) -> None:
+        audio = fakes.speech(3)
+
+        async def watch(face: Face) -> list[Event]:
+            events: list[Event] = []
+            with pytest.raises(FaceError) as told:
+                async for event in face:
+                    events.append(event)
+            assert told.value.code == "shutting_down"
+            return events
+
+        async with (
+            connect(place.url(), "publish", audio=MONO) as speaker,
+            connect(place.url()) as watcher,
+            asyncio.TaskGroup() as tasks,
+        ):
+            place.backend.gate.clear()
+            await say(speaker, audio)
+            await heard(speaker)
+            watching = [tasks.create_task(watch(face)) for face in (watcher, speaker)]
+            stopping = tasks.create_task(place.address.hub.drain())
+            while place.address.hub.is_accepting:
+                await asyncio.sleep(0)
+            with pytest.raises(FaceError) as refused:
+                async with connect(place.url("other"), "publish", audio=MONO):
+                    pass
+            assert refused.value.code == "shutting_down"
+            place.backend.gate.set()
+            np.testing.assert_array_equal(motion(await watching[0]), place.offline(audio))
+            await stopping
+            await watching[1]
+            assert (watcher.close_code, speaker.close_code) == (1001, 1001)
+
+    play(scenario, folder)
+
+
+def test_errors_after_many_frames_come_after_those_frames(folder: Path) -> None:
+    async def scenario(place: Place) -> None:
+        async with raw(place.url()) as socket:
+            await socket.send(wire.encode_message(wire.Hello(1, "converse", audio=MONO)))
+            await socket.recv()
+            await socket.send(wire.encode_audio(fakes.speech(1), "f32"))
+            assert isinstance(await socket.recv(), bytes)
+            await socket.send("nonsense")
+            assert await refusal(socket) == ("bad_json", 1007)
+
+    play(scenario, folder)
