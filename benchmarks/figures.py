@@ -31,9 +31,9 @@ def latency_table() -> str:
     result = _load("latency")
     config = result["config"]
     lines = [
-        f"One live session at real-time pace for {config['seconds']:g} s, lookahead {config['lookahead_ms']:g} ms, "
-        f"hop {config['hop_ms']:.0f} ms (`python -m benchmarks.latency --json benchmarks/results/latency.json`;\n"
-        f"{_where(result)}):\n",
+        f"One live session at real-time pace for {config['seconds']:g} s, "
+        f"lookahead {config['lookahead_ms']:g} ms, hop {config['hop_ms']:.0f} ms\n"
+        f"(`python -m benchmarks.latency --json benchmarks/results/latency.json`;\n{_where(result)}):\n",
         "| milliseconds | p50 | p95 | p99 |",
         "|---|---|---|---|",
     ]
@@ -46,8 +46,9 @@ def latency_table() -> str:
             )
             lines.append(f"| {title} | " + " | ".join(f"{row[q]:.1f}" for q in ("p50", "p95", "p99")) + " |")
     lines.append(
-        f"\nSeam ratio {result['seam_ratio']:.2f} (1 is perfect). Streaming costs {result['offline_online_gap']:.1f} "
-        f"mm² of lip-vertex error against the widest window, where a still face has {result['offline_motion']:.0f}."
+        f"\nSeam ratio {result['seam_ratio']:.2f} (1 is perfect). Streaming costs "
+        f"{result['offline_online_gap']:.1f} mm² of lip-vertex error\nagainst the widest window, "
+        f"where a still face has {result['offline_motion']:.0f}."
     )
     return "\n".join(lines)
 

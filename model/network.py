@@ -248,7 +248,7 @@ class Denoiser(nn.Module):
     def forward(
         self, noisy: Tensor, audio: Tensor, style: Tensor, step: Tensor, prefix: Tensor, prefix_mask: Tensor
     ) -> Tensor:
-        """noisy, prefix (B, T, C), audio (B, T, d), style (B, S), step (B,), prefix_mask (B, T) -> x0 (B, T, C)."""
+        """Motion, prefix (B, T, C), audio (B, T, d), style (B, S), step (B,), mask (B, T) -> x0 (B, T, C)."""
         mask = prefix_mask[..., None]
         x = self.motion_map(torch.cat([noisy, prefix * mask, mask], dim=-1)) + self.encoding
         style_tokens = self.style_embedding(style).chunk(self.shape.layers, dim=-1)
