@@ -51,7 +51,8 @@ _TYPES = {
     ".webp": "image/webp",
     ".woff2": "font/woff2",
 }
-_THREE = (("build",), ("examples", "jsm"))  # the parts of three.js that a page may load
+# Of the installed packages, what a page may load.
+_THREE = (["node_modules", "three", "build"], ["node_modules", "three", "examples", "jsm"])
 _PLAIN_NAME = re.compile(r"[^./\\:\x00-\x1f\x7f][^/\\:\x00-\x1f\x7f]*")
 _INLINE_SCRIPT = re.compile(rb"<script(?![^>]*\ssrc\s*=)[^>]*>(.*?)</script>", re.DOTALL | re.IGNORECASE)
 _HEADERS = {
@@ -81,7 +82,6 @@ class Site:
         self, web_root: Path, bundle: Path, manifest: Manifest, metrics: Metrics, is_ready: Callable[[], bool]
     ) -> None:
         self._root = web_root
-        self._bundle = bundle
         self._metrics = metrics
         self._is_ready = is_ready
         self._places = {
@@ -130,17 +130,9 @@ class Site:
             return None
         if len(names) == 1 and names[0] in self._places:
             return self._places[names[0]]
-        if names[0] == "node_modules":
-            return self._find_three(names[1:])
-        found = _inside(self._root, names)
-        if found is None and len(names) == 1 and names[0].startswith("sample."):
-            found = _inside(self._bundle, names)
-        return found
-
-    def _find_three(self, names: list[str]) -> Path | None:
-        if names[:1] != ["three"] or not any(tuple(names[1 : 1 + len(part)]) == part for part in _THREE):
+        if names[0] == "node_modules" and not any(names[: len(part)] == part for part in _THREE):
             return None
-        return _inside(self._root / "node_modules", names) or _inside(self._root / "vendor", names)
+        return _inside(self._root, names)
 
 
 def _inside(root: Path, names: list[str]) -> Path | None:
