@@ -77,7 +77,7 @@ def test_the_ramp_trusts_the_newer_segment_more_with_every_frame():
     np.testing.assert_allclose(ramp(3), [0.6, 0.9, 0.975])
     weights = ramp(9)
     assert (np.diff(weights) > 0).all()
-    assert 0 < weights[0] and weights[-1] < 1
+    assert weights[0] > 0 and weights[-1] < 1
     assert ramp(0).shape == (0,)
 
 
