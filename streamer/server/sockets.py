@@ -3,6 +3,10 @@
 Compression is off (frames do not shrink, and it costs time), Nagle's algorithm too. A socket takes little
 more than it can send, so that for a slow reader frames wait in the outbox, where old ones can be dropped, and
 not in the system's buffers, where they cannot.
+
+Whether a peer is still there is asked of TCP, not of WebSocket's pings: the answer to a ping waits behind all
+the audio that a fast speaker has sent and that is not yet read. Pings are sent all the same, for the proxies
+between.
 """
 
 from __future__ import annotations
@@ -27,6 +31,15 @@ from streamer.server.settings import Settings
 
 _UNSENT_BYTES = 64 << 10
 _OPEN_TIMEOUT_S = 60.0  # a page's file may take as long on a slow network
+# A peer that is gone is noticed within a minute.
+_TCP_OPTIONS = {
+    "TCP_NODELAY": 1,
+    "TCP_NOTSENT_LOWAT": _UNSENT_BYTES,
+    "TCP_KEEPIDLE": 20,
+    "TCP_KEEPINTVL": 10,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 50_000,
+}
 # What websockets itself refuses, by the number that it closes with.
 _EXPLANATIONS = {
     CloseCode.MESSAGE_TOO_BIG: ("message_too_big", "A message is longer than 1 MiB."),
@@ -89,6 +102,7 @@ async def listen(
             server_header=None,
             open_timeout=_OPEN_TIMEOUT_S,
             close_timeout=settings.close_timeout_s,
+            ping_timeout=None,
             max_size=wire.MAX_MESSAGE_BYTES,
             write_limit=_UNSENT_BYTES,
             logger=logger,
@@ -115,6 +129,7 @@ def _tune(connection: ServerConnection) -> None:
     raw: socket.socket | None = connection.transport.get_extra_info("socket")
     if raw is None:
         return
-    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # Linux and macOS
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _TCP_OPTIONS.items():
+        if hasattr(socket, name):  # each system has its own choice of them
+            raw.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

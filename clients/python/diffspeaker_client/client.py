@@ -77,7 +77,8 @@ async def connect(
         seed=seed,
         audio_passthrough=audio_passthrough,
     )
-    options: dict[str, Any] = {"compression": None, "max_size": None} | socket_options
+    # No ping timeout: the answer waits behind all the audio that was sent and is not yet read.
+    options: dict[str, Any] = {"compression": None, "max_size": None, "ping_timeout": None} | socket_options
     async with open_socket(url, subprotocols=[Subprotocol(wire.SUBPROTOCOL)], **options) as socket:
         try:
             yield await _greet(socket, hello)
