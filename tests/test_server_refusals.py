@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from websockets.typing import Subprotocol
 
 from streamer.contract import wire
 from tests import fakes
-from tests.serving import MONO, Place, everything, motion, only, play, raw, refusal, say
+from tests.serving import MONO, Place, everything, metric, motion, only, play, raw, refusal, say
 
 Misdeed = Callable[[ClientConnection], Awaitable[None]]
 
@@ -279,5 +280,37 @@ def test_the_client_raises_what_the_server_says(folder: Path) -> None:
                 await everything(face)
             assert refused.value.code == "bad_option"
             assert "neutral" in refused.value.hint
+
+    play(scenario, folder)
+
+
+def test_rude_clients_leave_nothing_behind(folder: Path) -> None:
+    stages: list[tuple[str | bytes, ...]] = [
+        (),
+        ("{",),
+        (json.dumps(HELLO),),
+        (json.dumps(WATCH),),
+        (json.dumps(HELLO | {"role": "converse"}), wire.encode_audio(fakes.speech(3), "f32")),
+        (json.dumps(HELLO), f32(0.5), '{"type":"interrupt"}', '{"type":"end"}', '{"type":"interrupt"}'),
+        (json.dumps(HELLO), wire.encode_audio(fakes.speech(30), "f32"), f32(float("nan"))),
+    ]
+
+    async def scenario(place: Place) -> None:
+        before = len(asyncio.all_tasks())
+        for round_ in range(42):
+            socket = await raw(place.url(f"rude{round_}"))
+            await sends(*stages[round_ % len(stages)])(socket)
+            socket.transport.abort()
+            await socket.wait_closed()
+        hub = place.address.hub
+        await hub.idle()
+        while len(asyncio.all_tasks()) > before:  # the library's own tasks end a little later
+            await asyncio.sleep(0)
+        assert await metric(place, "face_sessions_active") == 0
+        assert await metric(place, "face_watchers_active") == 0
+        async with connect(place.url(), "converse", audio=MONO) as face:
+            await say(face, fakes.speech(1))
+            await face.end()
+            assert len(motion(await everything(face))) == 30
 
     play(scenario, folder)

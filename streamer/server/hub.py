@@ -153,13 +153,17 @@ class Hub:
             self._connections -= 1
             self._update_idle()
 
+    async def idle(self) -> None:
+        """Waits until no stream is open and no connection takes part in one."""
+        await self._idle.wait()
+
     async def drain(self) -> None:
         """Takes no new streams, ends the open ones and waits until every connection was told and closed."""
         self.is_accepting = False
         stopping = FaceError("shutting_down", "The server is stopping.")
         for stream in self._streams.values():
             stream.end(stopping)
-        await self._idle.wait()
+        await self.idle()
 
     def abandon(self) -> None:
         """Stops the streams where they are."""
