@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from diffspeaker_client import AudioFormat, Event, Face, Frames, connect
+from diffspeaker_client import AudioFormat, Event, Face, Frames
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_socket
+from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from streamer.contract import wire
@@ -166,8 +167,6 @@ async def refusal(socket: ClientConnection) -> tuple[str, int | None]:
 
 
 async def _messages(socket: ClientConnection) -> AsyncIterator[str | bytes]:
-    from websockets.exceptions import ConnectionClosed
-
     with contextlib.suppress(ConnectionClosed):
         while True:
             yield await socket.recv()
@@ -192,6 +191,3 @@ async def fetch(
     head, _, body = answer.partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
     return int(status.split()[1]), dict(line.split(": ", 1) for line in lines), body
-
-
-__all__ = ["connect"]
