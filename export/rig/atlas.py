@@ -2,7 +2,7 @@
 
 MakeHuman lays out a whole body; its head island is reused here, cut out, turned upright and stretched with
 a smooth monotone map so that eyes and mouth get several times the texels of the back of the head. The other
-islands (inner mouth, neck, sockets) are small plain-coloured boxes along the bottom.
+islands (neck, sockets) are small plain-coloured boxes along the bottom.
 
 Rules: coordinates in [0, 1], v up; one map from MakeHuman's uv to ours, so seams stay where they were.
 """
@@ -16,6 +16,8 @@ from export.rig.makehuman import F64, I64
 
 _HEAD = (0.6412, 0.9936, 0.1486, 0.8177)  # u low, u high, v low, v high of MakeHuman's head island
 _FACE_U, _FACE_V = 0.878, 0.483  # between eyes and mouth; the face's mid-line
+PAINTED = ("skin", "leftSocket", "rightSocket")
+"""The parts that share the skin's texture."""
 _STRIP = 0.1  # height of the bottom strip
 
 
@@ -28,18 +30,18 @@ def _stretch(x: F64, low: float, high: float, centre: float, width: float, gain:
 
 
 def skin_layout(head: Head) -> tuple[F64, I64]:
-    """Texture coordinates of skin, inner mouth and sockets.
+    """Texture coordinates of the skin and the eye sockets.
 
-    Returns uvs (K, 2) and uv_quads (F', 4) for the quads whose part is one of those three kinds, in order.
+    Returns uvs (K, 2) and uv_quads (F', 4) of the quads of PAINTED, in the head's order.
     """
-    shown = head.quad_part <= PARTS.index("rightSocket")
+    shown = head.quads_of(*PAINTED)
     quads, part = head.uv_quads[shown], head.quad_part[shown]
     u, v = head.uvs[:, 0], head.uvs[:, 1]
     placed = np.zeros_like(head.uvs)
     box = np.full(len(head.uvs), -1)
     on_face = (u[quads].mean(1) > _HEAD[0]) & (v[quads].mean(1) > 0.145) & (part == 0)
     for index, chosen in enumerate(
-        [on_face, (part == 0) & ~on_face, *(part == PARTS.index(n) for n in PARTS[1:4])]
+        [on_face, (part == 0) & ~on_face, *(part == PARTS.index(n) for n in PAINTED[1:])]
     ):
         used = np.unique(quads[chosen])
         box[used] = index

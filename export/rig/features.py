@@ -10,6 +10,7 @@ from PIL import Image
 
 from export.rig.brush import mix, noise, smooth, to_image
 from export.rig.makehuman import F64
+from export.rig.paint import INNER
 
 _IRIS = 0.455  # the iris' radius over the eyeball's, on the straight-on projection
 _PUPIL = 0.17
@@ -75,6 +76,12 @@ def _along_the_arch(points: F64) -> F64:
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(outline, axis=0), axis=1))])
     turn = np.arctan2(outline[:, 0], deep * 1.02 - outline[:, 1])
     return np.asarray(np.interp(np.arctan2(x, z - z.max() + deep * 1.02), turn, length))
+
+
+def paint_inner_mouth(points: F64) -> F64:
+    """sRGB (..., 3) of the mouth's walls at points (..., 3), darker towards the throat."""
+    colour = INNER * (1.0 + 0.12 * noise(points, 0.006, 9))[..., None]
+    return mix(colour, 0.75 * _THROAT, smooth(points[..., 2], 0.070, 0.042))
 
 
 def paint_tongue(points: F64) -> F64:

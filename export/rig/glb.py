@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
 _COMPONENT = {"u1": gl.UNSIGNED_BYTE, "u2": gl.UNSIGNED_SHORT, "u4": gl.UNSIGNED_INT, "f4": gl.FLOAT}
+_SPECULAR = "KHR_materials_specular"
 _TYPE = {1: gl.SCALAR, 2: gl.VEC2, 3: gl.VEC3, 4: gl.VEC4}
 
 
@@ -31,6 +32,7 @@ class Material:
     alpha: str = "OPAQUE"
     cutoff: float = 0.5
     double_sided: bool = False
+    specular: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,9 @@ def _add_material(writer: _Writer, material: Material) -> None:
             doubleSided=material.double_sided,
         )
     )
+    if material.specular != 1.0:
+        gltf.materials[-1].extensions = {_SPECULAR: {"specularFactor": material.specular}}
+        gltf.extensionsUsed = [_SPECULAR]
 
 
 def _add_part(writer: _Writer, part: Part, names: Sequence[str]) -> None:

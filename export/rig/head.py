@@ -105,6 +105,10 @@ class Head:
         """Mask (V,) of the vertices that belong to any of `parts`."""
         return np.isin(self.part, [PARTS.index(name) for name in parts])
 
+    def quads_of(self, *parts: str) -> NDArray[np.bool_]:
+        """Mask (F,) of the quads that belong to any of `parts`."""
+        return np.isin(self.quad_part, [PARTS.index(name) for name in parts])
+
     def rig_index(self, source: int) -> int:
         """Index into V of MakeHuman's vertex `source`."""
         return int(np.searchsorted(self.source, source))
@@ -142,7 +146,7 @@ def build_head(files: AnnyFiles) -> tuple[Head, Body]:
     vertices[source] += _REST["mouthClose"] * shapes[ARKIT_NAMES.index("mouthClose")][source] * size * _METRES
     renumber = np.full(len(mesh.vertices), -1)
     renumber[source] = np.arange(len(source))
-    vertices = _tuck_in(vertices, part)
+    vertices = _tuck_in(vertices, quads, part)
     head = Head(
         template=vertices[source],
         basis=shapes[:, source] * size * _METRES,
@@ -156,13 +160,26 @@ def build_head(files: AnnyFiles) -> tuple[Head, Body]:
     return head, Body(vertices, mesh.quads["body"][..., 0])
 
 
-def _tuck_in(vertices: F64, part: NDArray[np.uint8]) -> F64:
-    """Teeth and tongue a little smaller and further back, so that closed lips hide them."""
+def _tuck_in(vertices: F64, quads: I64, part: NDArray[np.uint8]) -> F64:
+    """What the lips and cheeks must hide, a little smaller and further back.
+
+    MakeHuman's inner mouth touches the cheeks from inside and would show through a smile; its teeth touch the
+    lips. vertices: (N, 3), metres; part: (N,). Returns moved vertices.
+    """
     moved = vertices.copy()
     teeth = np.isin(part, [PARTS.index("upperTeeth"), PARTS.index("lowerTeeth")])
-    tongue = part == PARTS.index("tongue")
     moved[teeth] = moved[teeth] * [0.88, 1.0, 1.0] - [0.0, 0.0, 0.0035]
+    tongue = part == PARTS.index("tongue")
     moved[tongue] = moved[tongue] * [0.88, 1.0, 1.0] - [0.0, 0.0028, 0.0040]
+    inner = PARTS.index("innerMouth")
+    wall = quads[(part[quads] == inner).any(1)]
+    depth = np.where(part == inner, 3.0, 0.0)  # rings behind the seam of the lips, at most 3
+    for ring in (1.0, 2.0):
+        beside = np.unique(wall[(depth[wall] < ring).any(1)])
+        depth[beside] = np.minimum(depth[beside], ring)
+    share = np.where(part == inner, depth / 3.0, 0.0)
+    moved[:, 0] *= 1.0 - 0.14 * share
+    moved[:, 2] -= 0.0035 * share
     return moved
 
 

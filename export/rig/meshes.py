@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from export.rig.atlas import box_layout, eye_layout, lash_layout, skin_layout
+from export.rig.atlas import PAINTED, box_layout, eye_layout, lash_layout, skin_layout
 from export.rig.brush import encode, to_image
 from export.rig.clothes import ribbing, top
-from export.rig.features import paint_eye, paint_lashes, paint_teeth, paint_tongue
+from export.rig.features import paint_eye, paint_inner_mouth, paint_lashes, paint_teeth, paint_tongue
 from export.rig.glb import Material, Part
 from export.rig.hair import grow, paint_hair
 from export.rig.head import COLLAR, PARTS, Body, Head
@@ -133,20 +133,29 @@ def build_meshes(
 ) -> tuple[list[Part], list[Material]]:
     """All meshes with their materials. lip_mask: (H, W); ear: (V,); both in [0, 1]."""
     uvs, uv_quads = skin_layout(head)
-    shown = head.quad_part <= PARTS.index("rightSocket")
-    part = np.repeat(head.quad_part[shown], 2).astype(np.int64)
-    triangles, uv_triangles = triangulate(head.template, head.quads[shown], uv_quads)
-    image = paint_skin(head, triangles, part, uvs, uv_triangles, lip_mask, size)
+    shown = head.quads_of(*PAINTED)
+    whose = np.repeat(head.quad_part[shown, None], 4, 1).astype(np.int64)
+    triangles, uv_triangles, whose = triangulate(head.template, head.quads[shown], uv_quads, whose)
+    image = paint_skin(head, triangles, whose[:, 0], uvs, uv_triangles, lip_mask, size)
     rows, uv_rows, corners = split_corners(triangles, uv_triangles)
     materials = [
         Material("skin", image=encode(image, 90), image_type="image/jpeg", roughness=0.60),
         Material("eye", image=encode(paint_eye(384), 92), image_type="image/jpeg", roughness=0.09),
-        Material("mouth", image=encode(paint_mouth(head, 512), 90), image_type="image/jpeg", roughness=0.5),
+        Material(
+            "mouth",
+            image=encode(paint_mouth(head, 512), 90),
+            image_type="image/jpeg",
+            roughness=0.5,
+            specular=0.35,
+        ),
         Material(
             "lashes", image=encode(paint_lashes(512, 256)), roughness=0.8, alpha="BLEND", double_sided=True
         ),
+        Material("mouth wall", roughness=0.9, specular=0.1),
     ]
     parts = [_part(head, "skin", 0, rows, corners, uvs[uv_rows], None)]
+    rows, triangles = _plain(head, ("innerMouth",))
+    parts.append(_part(head, "innerMouth", 4, rows, triangles, None, paint_inner_mouth(head.template[rows])))
     for side in ("left", "right"):
         rows, triangles = _plain(head, (f"{side}Eye",))
         placed, which = eye_layout(head, side)
@@ -162,15 +171,17 @@ def build_meshes(
     parts.append(_part(head, "lashes", 3, rows, triangles, placed[rows], None))
     hair = grow(head, ear)
     materials.append(
-        Material("hair", image=encode(paint_hair(1024), 90), image_type="image/jpeg", roughness=0.55)
+        Material(
+            "hair", image=encode(paint_hair(1024), 90), image_type="image/jpeg", roughness=0.5, specular=0.355
+        )
     )
-    parts.append(_still("hair", 4, hair.positions, hair.triangles, hair.uvs, None, hair.welded))
+    parts.append(_still("hair", 5, hair.positions, hair.triangles, hair.uvs, None, hair.welded))
     cloth = top(body, COLLAR)
     materials.append(Material("cloth", roughness=0.9, alpha="BLEND"))
     materials.append(Material("ribbing", roughness=0.9))
-    parts.append(_still("top", 5, cloth.positions, cloth.triangles, None, cloth.colours, None))
+    parts.append(_still("top", 6, cloth.positions, cloth.triangles, None, cloth.colours, None))
     band = ribbing(body, COLLAR)
-    parts.append(_still("collar", 6, band.positions, band.triangles, None, band.colours, None))
+    parts.append(_still("collar", 7, band.positions, band.triangles, None, band.colours, None))
     return parts, materials
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from export.rig.atlas import PAINTED
 from export.rig.brows import brows
 from export.rig.brush import mix, noise, smooth, to_image
 from export.rig.hairline import HAIR_DARK, above_hairline
@@ -87,7 +88,7 @@ def paint_skin(
         hollow = 0.5 * hollow + 0.5 * neighbour_mean(hollow, triangles)
     values = np.concatenate([head.template, normals, hollow, _mouth_seam(head, triangles)], 1)
     spread = texels.spread(values, triangles)
-    shown = head.quad_part <= PARTS.index("rightSocket")
+    shown = head.quads_of(*PAINTED)
     _, original = triangulate(head.template, head.quads[shown], head.uv_quads[shown])
     body_part = part[np.maximum(texels.triangle, 0)]
     canvas = Canvas(
@@ -137,8 +138,6 @@ def _skin_tone(canvas: Canvas, marks: Landmarks) -> F64:
     colour = mix(colour, INNER, 0.85 * smooth(canvas.seam, 0.12, 0.60))
     colour = mix(colour, BROW, brows(p, eye, marks.eye_radius))
     colour = _under_the_hair(colour, p)
-    inner = canvas.part == PARTS.index("innerMouth")
-    colour[inner] = INNER * (1.0 + 0.15 * noise(p[inner], 0.006, 9))[:, None]
     socket = (canvas.part == PARTS.index("leftSocket")) | (canvas.part == PARTS.index("rightSocket"))
     colour[socket] = np.array([0.70, 0.40, 0.36])
     return colour

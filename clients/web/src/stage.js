@@ -123,7 +123,7 @@ class Face {
       object.castShadow = !object.material.transparent;
       if (object.material.name === 'eye') object.material.envMapIntensity = 2; // wet
       // A lid's shadow would put out the eyes' highlight, a lip's would grey the teeth; both are painted.
-      object.receiveShadow = !/^(eye|mouth)/.test(object.material.name);
+      object.receiveShadow = !/^(eye|mouth)$/.test(object.material.name);
       if (object.morphTargetInfluences) this.meshes.push(object);
     });
     this.channels = Object.keys(this.meshes[0]?.morphTargetDictionary ?? {});
