@@ -217,6 +217,8 @@ const stage = software?.stage ?? fullStage;
 const face = new LiveFace(stage, connection, { still: reducedMotion });
 new ResizeObserver(() => stage.resize()).observe(canvas);
 
+globalThis.diffspeaker = { stage, connection, face, state };
+
 function picture() {
   requestAnimationFrame(picture);
   face.draw(performance.now() / 1000);
@@ -235,5 +237,4 @@ setInterval(() => {
   if (take) buttons[take.kind].style.setProperty('--level', Math.min(1, 4 * take.level).toFixed(2));
 }, 80);
 document.body.classList.add('ready');
-globalThis.diffspeaker = { stage, connection, face, state };
 showState();

@@ -31,8 +31,9 @@ export class Take {
     this.originS = Number.NaN;
     /** How much the loudspeaker is held back, seconds; NaN until it has been aligned, or with a microphone. */
     this.delayS = Number.NaN;
-    /** RMS of the last chunk, in [0, 1]. */
+    /** RMS of the last chunk sent, in [0, 1], and its time on the epoch's audio clock. */
     this.level = 0;
+    this.levelPtsS = Number.NaN;
     this.stopping = false;
     /** Called when the sample has come to its end. @type {() => void} */
     this.onEnd = () => {};
@@ -136,9 +137,10 @@ export class Take {
       this.connection.end();
       return;
     }
-    this.level = data.level;
     const sent = this.connection.sendAudio(stampAudio(data.buffer));
     if (sent && Number.isNaN(this.originS)) this.originS = data.timeS;
+    this.level = data.level;
+    this.levelPtsS = data.timeS - this.originS;
   }
 
   #closeCapture() {
