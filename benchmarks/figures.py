@@ -1,7 +1,7 @@
-"""``python -m benchmarks.figures``: writes the README's figures from the results that are committed.
+"""``python -m benchmarks.figures``: writes the pages' figures from the results that are committed.
 
-Figures live in ``benchmarks/results/*.json``, each written by a benchmark with its machine and commit. The
-README holds them between two comments; a test checks that nobody edited them by hand.
+Results live in ``benchmarks/results/*.json``, each written by a benchmark with its machine and commit. A page
+holds its figures between two comments; a test checks that nobody edited them by hand.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def lips_table() -> str:
         ("blinks per minute of silence", f"{result['blinks_per_minute']}"),
     )
     lines = [
-        f"Lips, {config['utterances']} utterances ({config['seconds']:.0f} s) of held-out synthetic voices, through "
-        f"the live path (`python -m benchmarks.lips\nCORPUS --json benchmarks/results/lips.json`; "
+        f"Lips, {config['utterances']} utterances ({config['seconds']:.0f} s) of held-out synthetic voices, "
+        f"through the live path\n(`python -m benchmarks.lips CORPUS --json benchmarks/results/lips.json`; "
         f"commit {result['commit']}):\n",
         "| | |",
         "|---|---|",
@@ -83,24 +83,26 @@ def lips_table() -> str:
     return "\n".join(lines)
 
 
-def block() -> str:
-    """Everything between the two comments."""
-    return f"{latency_table()}\n\n{lips_table()}\n"
+PAGES = {
+    "README.md": lambda: f"{latency_table()}\n\n{lips_table()}\n",
+    "docs/model_card.md": lambda: lips_table() + "\n",
+}
 
 
-def rewritten(readme: str) -> str:
-    """The README with today's figures; ValueError where it has no place for them."""
-    before, _, rest = readme.partition(BEGIN)
+def rewritten(page: str, text: str) -> str:
+    """A page's text with the figures of the committed results; ValueError where it has no place for them."""
+    before, _, rest = text.partition(BEGIN)
     _, found, after = rest.partition(END)
     if not found:
-        raise ValueError("README.md has no place for the figures")
-    return before + BEGIN + block() + END + after
+        raise ValueError(f"{page} has no place for the figures")
+    return before + BEGIN + PAGES[page]() + END + after
 
 
 def main() -> int:
-    path = ROOT / "README.md"
-    path.write_text(rewritten(path.read_text()))
-    print(f"wrote {path.name}")
+    for page in PAGES:
+        path = ROOT / page
+        path.write_text(rewritten(page, path.read_text()))
+        print(f"wrote {page}")
     return 0
 
 

@@ -37,7 +37,7 @@ def rounded(net: DiffSpeaker) -> DiffSpeaker:
 
 
 class Fused(nn.Module):
-    """Audio (B, N), noise, prefix (B, T, C), prefix_mask (B, T), style (B, S) -> motion (B, T, C) in [0, 1]."""
+    """audio (B, N), noise, prefix (B, T, C), mask (B, T), style (B, S) -> motion (B, T, C) in [0, 1]."""
 
     def __init__(self, net: DiffSpeaker, steps: tuple[int, ...] = STUDENT_STEPS) -> None:
         super().__init__()

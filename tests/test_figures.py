@@ -1,10 +1,13 @@
-"""The README's figures are those of the committed results."""
+"""The pages' figures are those of the committed results."""
 
 from __future__ import annotations
 
-from benchmarks.figures import ROOT, rewritten
+import pytest
+
+from benchmarks.figures import PAGES, ROOT, rewritten
 
 
-def test_the_readmes_figures_are_the_committed_results() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert rewritten(readme) == readme
+@pytest.mark.parametrize("page", PAGES)
+def test_a_pages_figures_are_the_committed_results(page: str) -> None:
+    text = (ROOT / page).read_text()
+    assert rewritten(page, text) == text
