@@ -13,6 +13,7 @@ import { RestFace } from './rest.js';
 
 const BEHIND_S = 0.04; // a face 45 ms behind its sound begins to be noticed (ITU-R BT.1359)
 const STALLED_S = 0.5;
+const DRY_S = 0.1;
 
 /** What the page needs of the stage. @typedef {Awaited<ReturnType<typeof import('./stage.js').createStage>>} Stage */
 
@@ -39,6 +40,7 @@ export class LiveFace {
     this.over = false; // no more frames will come for this buffer
     this.lastFrame = -1;
     this.lastDrawS = Number.NaN;
+    this.lastArrivalS = Number.NaN;
 
     this.ageS = new Percentiles();
     this.framesShown = new Rate();
@@ -87,7 +89,9 @@ export class LiveFace {
       this.lastFrame = buffer.shownFrame;
       this.ageS.add(this.connection.clock.serverTimeS(nowS) - buffer.shownEmitS);
     }
-    if (buffer.marginS < (this.over ? -0.1 : -STALLED_S)) this.#leave();
+    // Too late is not stalled: what comes late is still shown.
+    const isDry = buffer.marginS < -DRY_S;
+    if (isDry && (this.over || nowS - this.lastArrivalS > STALLED_S)) this.#leave();
   }
 
   /** @param {JitterBuffer} buffer @param {number} nowS */
@@ -107,8 +111,8 @@ export class LiveFace {
     const buffer = /** @type {JitterBuffer} */ (this.buffer);
     const { epoch } = buffer;
     buffer.push(frames, nowS);
-    if (buffer.epoch === epoch) return;
-    this.lastFrame = frames.firstFrame - 1;
+    this.lastArrivalS = nowS;
+    if (buffer.epoch !== epoch) this.lastFrame = frames.firstFrame - 1;
     this.take?.align(buffer.offsetS, nowS);
   }
 

@@ -12,6 +12,7 @@ import { audibleTimeS, loadSample, openSample } from './speaker.js';
 import { AUDIO_HEADER_BYTES, stampAudio } from './wire.js';
 
 const CHUNK_S = 0.02;
+const FAR_BEHIND_S = 0.2;
 const AFTER_SAMPLE_S = 0.5; // silence that follows the sample, for the mouth to close
 
 /** Contexts that have loaded the worklet. @type {WeakMap<AudioContext, Promise<void>>} */
@@ -112,14 +113,17 @@ export class Take {
   }
 
   /**
-   * Holds the loudspeaker back so that a sample is heard when its face is shown. Once per take.
+   * Holds the loudspeaker back so that a sample is heard when its face is shown: once, and again only when
+   * the face has fallen so far behind that a break in the sound is the smaller evil.
    * @param {number} offsetS local time at which the epoch's pts 0 is shown
    * @param {number} nowS
    */
   align(offsetS, nowS) {
-    if (!this.sample || !Number.isNaN(this.delayS) || Number.isNaN(this.originS)) return;
+    if (!this.sample || Number.isNaN(this.originS)) return;
     const undelayedS = nowS + this.originS - audibleTimeS(this.context, nowS);
-    this.delayS = this.sample.delayBy(offsetS - undelayedS);
+    const wantedS = offsetS - undelayedS;
+    if (wantedS - this.delayS < FAR_BEHIND_S) return;
+    this.delayS = this.sample.delayBy(wantedS);
   }
 
   /**

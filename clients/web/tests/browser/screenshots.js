@@ -1,0 +1,61 @@
+/**
+ * Writes the README's pictures: `npm run screenshots -- FOLDER`. The face is one that the model made of the
+ * sample's sound (a frame with the mouth well open and the eyes too), posed still, because drawing every pixel
+ * without a graphics card takes seconds a picture.
+ */
+
+import { mkdirSync } from 'node:fs';
+import path from 'node:path';
+import * as world from './world.js';
+
+const folder = process.argv[2] ?? path.resolve(import.meta.dirname, '../../../../docs/images');
+
+/** The channels and values of a frame with an open mouth. @param {import('playwright-core').Page} page */
+async function speakingFace(page) {
+  await page.evaluate(() => {
+    const { face } = globalThis.diffspeaker;
+    /** @type {any[]} */
+    globalThis.faces = [];
+    setInterval(() => {
+      const { stage } = globalThis.diffspeaker;
+      if (!face.isLive) return;
+      globalThis.faces.push({ names: face.channels, values: [...face.out], gapMm: stage.readLipGap() });
+    }, 30);
+  });
+  await page.getByRole('button', { name: 'Play sample' }).click();
+  await page.waitForFunction(() => globalThis.diffspeaker.face.isLive);
+  await page.waitForFunction(() => !globalThis.diffspeaker.state.take);
+  /** @type {{names: string[], values: number[], gapMm: number}[]} */
+  const faces = await page.evaluate(() => globalThis.faces);
+  const awake = faces.filter(({ names, values }) => values[names.indexOf('eyeBlinkLeft')] < 0.12);
+  const open = awake.toSorted((a, b) => a.gapMm - b.gapMm);
+  return open[Math.floor(0.85 * open.length)];
+}
+
+const port = await world.freePort();
+const server = await world.startServer(port);
+const browser = await world.startBrowser(world.writeMicrophone());
+try {
+  mkdirSync(folder, { recursive: true });
+  const address = `http://127.0.0.1:${port}/`;
+  const face = await speakingFace(await world.openPage(browser, address));
+  for (const { name, panel = false, ...options } of [
+    { name: 'face', viewport: { width: 1280, height: 800 }, panel: true },
+    { name: 'phone', viewport: { width: 390, height: 844 }, deviceScaleFactor: 2 },
+  ]) {
+    const page = await world.openPage(browser, `${address}?quality=full`, { pictures: true, ...options });
+    if (panel) await page.getByText('Figures').click();
+    await page.getByRole('button', { name: 'Microphone' }).click();
+    await page.waitForFunction(() => globalThis.diffspeaker.face.ageS.count > 60, null, { polling: 200 });
+    await page.evaluate(({ names, values }) => {
+      const { face, stage } = globalThis.diffspeaker;
+      face.draw = () => stage.setCoefficients(names, values);
+    }, face);
+    await page.waitForTimeout(12_000); // a few pictures
+    await page.screenshot({ path: path.join(folder, `${name}.png`), timeout: 120_000 });
+    await page.context().close();
+  }
+} finally {
+  await browser.close();
+  await server.stop();
+}
