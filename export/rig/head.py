@@ -139,6 +139,10 @@ def build_head(files: AnnyFiles) -> tuple[Head, Body]:
     vertices = (likeness - _middle(likeness[_above_neck(mesh)])) * _METRES
     quads, uv_quads, quad_part = _cut(mesh, vertices)
     source = np.unique(quads)
+    inside = np.unique(quads[quad_part == PARTS.index("innerMouth")])
+    for k, name in enumerate(ARKIT_NAMES):
+        if name.startswith(("eye", "brow")):
+            shapes[k, inside] = 0.0  # the files of these shapes bend the palate a little, by accident
     part = np.zeros(len(mesh.vertices), np.uint8)
     for value in range(len(PARTS) - 1, -1, -1):  # the lips belong to the skin, so the skin is written last
         part[quads[quad_part == value]] = value
