@@ -57,14 +57,14 @@ function showState() {
   const kind = take && !take.stopping ? take.kind : null;
   for (const [name, button] of Object.entries(buttons)) {
     button.setAttribute('aria-pressed', String(name === kind));
-    button.disabled = connection.state === 'failed' || !globalThis.diffspeaker;
+    button.disabled = !globalThis.diffspeaker; // until there is a face to move
   }
   say(element('status'), statusWords(kind));
 }
 
 /** @param {'microphone' | 'sample' | null} kind what is being sent */
 function statusWords(kind) {
-  if (connection.state === 'failed') return 'Not connected.';
+  if (connection.state === 'failed') return 'The server refused the connection. Press a button to try again.';
   if (connection.state === 'waiting') {
     if (options.watch) return `Waiting for “${options.watch}” to speak…`;
     return wasOpen ? 'The connection was lost. Trying again…' : 'The server does not answer. Trying again…';

@@ -39,14 +39,13 @@ try {
   mkdirSync(folder, { recursive: true });
   const address = `http://127.0.0.1:${port}/`;
   const face = await speakingFace(await world.openPage(browser, address));
-  for (const { name, panel = false, ...options } of [
-    { name: 'face', viewport: { width: 1280, height: 800 }, panel: true },
+  for (const { name, ...options } of [
+    { name: 'face', viewport: { width: 1280, height: 800 } },
     { name: 'phone', viewport: { width: 390, height: 844 }, deviceScaleFactor: 2 },
   ]) {
     const page = await world.openPage(browser, `${address}?quality=full`, { pictures: true, ...options });
-    if (panel) await page.getByText('Figures').click();
     await page.getByRole('button', { name: 'Microphone' }).click();
-    await page.waitForFunction(() => globalThis.diffspeaker.face.ageS.count > 60, null, { polling: 200 });
+    await page.waitForFunction(() => globalThis.diffspeaker.face.ageS.count > 3, null, { polling: 200 });
     await page.evaluate(({ names, values }) => {
       const { face, stage } = globalThis.diffspeaker;
       face.draw = () => stage.setCoefficients(names, values);
