@@ -209,7 +209,7 @@ test('nothing is cut off on a phone', async () => {
   assert.deepEqual(page.complaints(), []);
 });
 
-test('the face is drawn, and the page keeps up without a graphics card', async () => {
+test('the face is drawn, also without a graphics card', async () => {
   const drawn = await world.openPage(browser, at(), { pictures: true });
   const dark = await drawn.locator('canvas').evaluate(async (canvas) => {
     const { stage } = globalThis.diffspeaker;

@@ -1,7 +1,7 @@
 /**
- * Writes the README's pictures: `npm run screenshots -- FOLDER`. The face is one that the model made of the
- * sample's sound (a frame with the mouth well open and the eyes too), posed still, because drawing every pixel
- * without a graphics card takes seconds a picture.
+ * Writes the README's picture: `npm run screenshots -- FOLDER` makes FOLDER/face.png (docs/images where no
+ * folder is named). The face is one that the model made of the sample's sound (a frame with the mouth well
+ * open and the eyes too), posed still, because without a graphics card a picture in full takes seconds.
  */
 
 import { mkdirSync } from 'node:fs';
@@ -39,21 +39,16 @@ try {
   mkdirSync(folder, { recursive: true });
   const address = `http://127.0.0.1:${port}/`;
   const face = await speakingFace(await world.openPage(browser, address));
-  for (const { name, ...options } of [
-    { name: 'face', viewport: { width: 1280, height: 800 } },
-    { name: 'phone', viewport: { width: 390, height: 844 }, deviceScaleFactor: 2 },
-  ]) {
-    const page = await world.openPage(browser, `${address}?quality=full`, { pictures: true, ...options });
-    await page.getByRole('button', { name: 'Microphone' }).click();
-    await page.waitForFunction(() => globalThis.diffspeaker.face.ageS.count > 3, null, { polling: 200 });
-    await page.evaluate(({ names, values }) => {
-      const { face, stage } = globalThis.diffspeaker;
-      face.draw = () => stage.setCoefficients(names, values);
-    }, face);
-    await page.waitForTimeout(12_000); // a few pictures
-    await page.screenshot({ path: path.join(folder, `${name}.png`), timeout: 120_000 });
-    await page.context().close();
-  }
+  const options = { pictures: true, viewport: { width: 1280, height: 800 } };
+  const page = await world.openPage(browser, `${address}?quality=full`, options);
+  await page.getByRole('button', { name: 'Microphone' }).click();
+  await page.waitForFunction(() => globalThis.diffspeaker.face.isLive);
+  await page.evaluate(({ names, values }) => {
+    const { face, stage } = globalThis.diffspeaker;
+    face.draw = () => stage.setCoefficients(names, values);
+  }, face);
+  await page.waitForTimeout(12_000); // a few pictures
+  await page.screenshot({ path: path.join(folder, 'face.png'), timeout: 120_000 });
 } finally {
   await browser.close();
   await server.stop();
