@@ -120,7 +120,7 @@ def _thickness(direction: F64, t: F64) -> F64:
     up = smooth(elevation, 0.05, 1.0)
     front = smooth(np.cos(azimuth), 0.2, 0.95)
     full = 0.0085 + 0.0115 * up + 0.006 * front * up
-    return full * (1.0 - smooth(t, 0.80, 1.0)) - 0.0025 * smooth(t, 0.94, 1.0)
+    return full * (1.0 - smooth(t, 0.80, 1.0)) - 0.006 * smooth(t, 0.93, 1.0)
 
 
 def _strand_noise(column: I64, columns: int, cycles: int, seed: int) -> F64:

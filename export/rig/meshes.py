@@ -177,7 +177,7 @@ def build_meshes(
     )
     parts.append(_still("hair", 5, hair.positions, hair.triangles, hair.uvs, None, hair.welded))
     cloth = top(body, COLLAR)
-    materials.append(Material("cloth", roughness=0.9, alpha="BLEND"))
+    materials.append(Material("cloth", roughness=0.9, alpha="BLEND", double_sided=True))
     materials.append(Material("ribbing", roughness=0.9))
     parts.append(_still("top", 6, cloth.positions, cloth.triangles, None, cloth.colours, None))
     band = ribbing(body, COLLAR)

@@ -121,6 +121,11 @@ class Face {
       if (!object.isMesh) return;
       object.frustumCulled = false;
       object.castShadow = !object.material.transparent;
+      if (object.material.name === 'mouth wall') {
+        // Software renderers let triangles seen edge-on shine through the cheek in single samples.
+        object.material.polygonOffset = true;
+        object.material.polygonOffsetFactor = object.material.polygonOffsetUnits = 2;
+      }
       if (object.material.name === 'eye') object.material.envMapIntensity = 2; // wet
       // A lid's shadow would put out the eyes' highlight, a lip's would grey the teeth; both are painted.
       object.receiveShadow = !/^(eye|mouth)$/.test(object.material.name);
