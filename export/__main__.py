@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -85,16 +84,13 @@ def training_facts(checkpoint: Path, hardware: str) -> Training:
     """Where the weights come from, out of the run's ``run.json`` beside the checkpoint where there is one."""
     run = checkpoint.parent / "run.json"
     facts = json.loads(run.read_text()) if run.exists() else {}
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout
     return Training(
         speech="synthetic English (Kokoro-82M, hibari, flite), curves from aligned phones",
         speech_hours=round(float(facts.get("speech_hours", 0)), 2),
         audio_encoder="Whisper tiny.en encoder, 3 layers (MIT)",
         hardware=hardware,
         hours=round(float(facts.get("hours", 0)), 2),
-        commit=commit.strip(),
+        commit=str(facts.get("commit", "")),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 from copy import deepcopy
@@ -300,7 +301,14 @@ def main(argv: list[str] | None = None) -> int:
         train_student(teacher, windows, options, log)
     facts = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
     facts |= {"hours": (options.teacher_minutes + options.student_minutes) / 60, "speech_hours": strip.hours}
-    facts |= {"last_run_s": time.time() - started, "student_steps": STUDENT_STEPS}
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    facts |= {
+        "last_run_s": time.time() - started,
+        "student_steps": STUDENT_STEPS,
+        "commit": commit.stdout.strip(),
+    }
     (options.out / "run.json").write_text(json.dumps(facts, indent=2) + "\n")
     return 0
 

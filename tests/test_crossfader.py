@@ -74,7 +74,7 @@ def test_without_lookahead_there_is_nothing_to_blend():
 
 
 def test_the_ramp_trusts_the_newer_segment_more_with_every_frame():
-    np.testing.assert_allclose(ramp(3), [0.6, 0.9, 0.975])
+    np.testing.assert_allclose(ramp(3), [0.7, 0.925, 0.98125])
     weights = ramp(9)
     assert (np.diff(weights) > 0).all()
     assert weights[0] > 0 and weights[-1] < 1

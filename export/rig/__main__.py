@@ -16,6 +16,8 @@ from export.rig.glb import write_glb
 from export.rig.head import ARKIT_NAMES, build_head
 from export.rig.makehuman import AnnyFiles, RigError
 from export.rig.meshes import build_meshes
+from export.seal import reseal
+from streamer.contract.manifest import MANIFEST_NAME
 
 DEFAULT_OUT = Path(__file__).resolve().parents[2] / "streamer" / "bundles" / "default"
 
@@ -41,6 +43,9 @@ def build(files: AnnyFiles, out: Path, texture: int) -> None:
     (out / "LICENSE-avatar.txt").write_text(LICENCE, encoding="utf-8", newline="\n")
     for name in ("rig.npz", "avatar.glb", "LICENSE-avatar.txt"):
         print(f"wrote {out / name} ({(out / name).stat().st_size / 1e6:.2f} MB)", flush=True)
+    if (out / MANIFEST_NAME).exists():
+        reseal(out)
+        print(f"sealed {out / MANIFEST_NAME}", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -55,11 +55,11 @@ class FrameBlock:
 def ramp(frames: int) -> F32:
     """The newer segment's weight over the ``frames`` positions where two predictions meet, float32 (frames,).
 
-    The older prediction keeps 0.4 of the first frame and a quarter of that of each next one: it is there to
+    The older prediction keeps 0.3 of the first frame and a quarter of that of each next one: it is there to
     take the edge off a seam, while the newer one has heard more and is right more often. The figures that
     chose this are in docs/decisions/0003-the-crossfade-trusts-the-newer-window.md.
     """
-    weights: F32 = (1 - 0.4 * 0.25 ** np.arange(frames)).astype(np.float32)
+    weights: F32 = (1 - 0.3 * 0.25 ** np.arange(frames)).astype(np.float32)
     return weights
 
 
