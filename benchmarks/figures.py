@@ -87,7 +87,7 @@ def teacher_line() -> str:
     """What distillation cost: the teacher's weights in the same two-step graph."""
     teacher, student = _load("lips-teacher"), _load("lips")
     return (
-        f"The teacher's weights, in the same two steps without distillation (`lips-teacher.json`): closure AUC "
+        f"The teacher's weights, in the same two steps, undistilled (`lips-teacher.json`): closure AUC "
         f"{teacher['closure_auc']:.3f}\n(the student {student['closure_auc']:.3f}), lip-vertex error "
         f"{teacher['lve_mm2']:.1f} mm² ({student['lve_mm2']:.1f})."
     )
