@@ -19,7 +19,7 @@ def _missing() -> str | None:
     if shutil.which("node") is None:
         return "node is not installed"
     if not (WEB / "node_modules" / "playwright-core").is_dir():
-        return "clients/web needs `npm ci`"
+        return "clients/web needs `npm install`"
     if not Path(chromium).is_file():
         return f"there is no Chromium at {chromium} (set CHROMIUM)"
     return None
