@@ -168,13 +168,15 @@ def _tuck_in(vertices: F64, quads: I64, part: NDArray[np.uint8]) -> F64:
     """What the lips and cheeks must hide, a little smaller and further back.
 
     MakeHuman's inner mouth touches the cheeks from inside and would show through a smile; its teeth touch the
-    lips. vertices: (N, 3), metres; part: (N,). Returns moved vertices.
+    lips, and stand so high that an open mouth would show the lower row alone. People show the edges of the
+    upper one. vertices: (N, 3), metres; part: (N,). Returns moved vertices.
     """
     moved = vertices.copy()
-    teeth = np.isin(part, [PARTS.index("upperTeeth"), PARTS.index("lowerTeeth")])
-    moved[teeth] = moved[teeth] * [0.88, 1.0, 1.0] - [0.0, 0.0, 0.0035]
+    for name, drop in (("upperTeeth", 0.0052), ("lowerTeeth", 0.0032)):
+        teeth = part == PARTS.index(name)
+        moved[teeth] = moved[teeth] * [0.88, 1.0, 1.0] - [0.0, drop, 0.0035]
     tongue = part == PARTS.index("tongue")
-    moved[tongue] = moved[tongue] * [0.88, 1.0, 1.0] - [0.0, 0.0028, 0.0040]
+    moved[tongue] = moved[tongue] * [0.88, 1.0, 1.0] - [0.0, 0.0062, 0.0050]
     inner = PARTS.index("innerMouth")
     wall = quads[(part[quads] == inner).any(1)]
     depth = np.where(part == inner, 3.0, 0.0)  # rings behind the seam of the lips, at most 3

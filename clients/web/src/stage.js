@@ -127,6 +127,10 @@ class Face {
         object.material.polygonOffsetFactor = object.material.polygonOffsetUnits = 2;
       }
       if (object.material.name === 'eye') object.material.envMapIntensity = 2; // wet
+      if (object.material.name === 'mouth') {
+        object.material.emissiveMap = object.material.map; // light scatters inside a tooth
+        object.material.emissive.setScalar(0.3);
+      }
       // A lid's shadow would put out the eyes' highlight, a lip's would grey the teeth; both are painted.
       object.receiveShadow = !/^(eye|mouth)$/.test(object.material.name);
       if (object.morphTargetInfluences) this.meshes.push(object);
