@@ -25,11 +25,6 @@ COMMAND = [sys.executable, "-m", "streamer.cli.main", "serve"]
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.write_bundle(tmp_path_factory.mktemp("bundle"))
-
-
 @contextlib.contextmanager
 def started(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A serving process and its address."""

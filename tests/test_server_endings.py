@@ -27,11 +27,6 @@ from tests.serving import (
 )
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.write_bundle(tmp_path_factory.mktemp("bundle"))
-
-
 def test_interrupt_drops_what_was_received_and_closes_the_mouth(folder: Path) -> None:
     async def scenario(place: Place) -> None:
         long, short = fakes.speech(20), fakes.speech(1)

@@ -70,11 +70,6 @@ def device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", library)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.write_bundle(tmp_path_factory.mktemp("bundle"))
-
-
 @pytest.mark.usefixtures("device")
 def test_what_the_microphone_hears_is_a_stream_like_any_other(folder: Path) -> None:
     async def scenario(place: Place) -> None:

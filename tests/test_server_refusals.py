@@ -29,11 +29,6 @@ HELLO: dict[str, Any] = {
 WATCH = {"type": "hello", "version": 1, "role": "watch"}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.write_bundle(tmp_path_factory.mktemp("bundle"))
-
-
 def sends(*messages: str | bytes | dict[str, Any]) -> Misdeed:
     async def send(socket: ClientConnection) -> None:
         for message in messages:

@@ -29,11 +29,6 @@ from tests.serving import (
 )
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.write_bundle(tmp_path_factory.mktemp("bundle"))
-
-
 def test_watchers_receive_every_frame_once_in_order_while_another_is_stalled(folder: Path) -> None:
     async def scenario(place: Place) -> None:
         audio = fakes.speech(60)
