@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.shape import GRID, EarShape, Shape
+from model.shape import GRID, TOKEN_SAMPLES, EarShape, Shape
 from streamer.contract.grid import Grid
 
 MEL_HOP, MEL_WINDOW = 160, 400
@@ -97,16 +97,14 @@ class EarLayer(nn.Module):
 
 
 class Ear(nn.Module):
-    """Audio (B, window_samples) -> features (B, L, width) at 50 Hz: token j stands at sample 320 j."""
-
-    SAMPLES_PER_TOKEN = 2 * MEL_HOP
+    """Audio (B, window_samples) -> features (B, L, width) at 50 Hz: see ``TOKEN_SAMPLES``."""
 
     def __init__(self, shape: EarShape, grid: Grid = GRID) -> None:
         super().__init__()
         self.mel = LogMel(shape.mel_bins)
         self.conv1 = nn.Conv1d(shape.mel_bins, shape.width, 3, padding=1)
         self.conv2 = nn.Conv1d(shape.width, shape.width, 3, stride=2, padding=1)
-        self.position = nn.Parameter(torch.zeros(grid.window_samples // self.SAMPLES_PER_TOKEN, shape.width))
+        self.position = nn.Parameter(torch.zeros(grid.window_samples // TOKEN_SAMPLES, shape.width))
         self.layers = nn.ModuleList(EarLayer(shape) for _ in range(shape.layers))
 
     def forward(self, audio: Tensor) -> Tensor:
@@ -122,7 +120,7 @@ def frame_interpolation(grid: Grid, tokens: int) -> Tensor:
     """The linear map from ear tokens to frames, (T, tokens): each row mixes the two tokens around a frame."""
     newest = grid.window_samples - grid.tail_samples
     frames = torch.arange(grid.segment_frames - 1, -1, -1, dtype=torch.float64)
-    place = (newest - frames * grid.sample_rate_hz / grid.frame_rate_hz) / Ear.SAMPLES_PER_TOKEN
+    place = (newest - frames * grid.sample_rate_hz / grid.frame_rate_hz) / TOKEN_SAMPLES
     place = place.clamp(0, tokens - 1)
     left = place.floor().clamp(max=tokens - 2).long()
     right_share = place - left

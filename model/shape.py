@@ -13,6 +13,7 @@ from streamer.contract.grid import Grid
 GRID = Grid(
     sample_rate_hz=16_000, frame_rate_hz=30, window_samples=16_000, tail_samples=214, segment_frames=24
 )
+TOKEN_SAMPLES = 320  # the ear hears at 50 Hz: its token j stands at sample 320 j
 
 MAX_HOP_FRAMES = 4
 DEFAULT_HOP_FRAMES = 2

@@ -8,6 +8,7 @@ held out whole. ``Windows`` draws batches; only the audio is augmented, never th
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from model import articulation
 from model.articulation import (
     IDLE_REACH_FRAMES,
     TRACK_RATE_HZ,
@@ -27,8 +29,13 @@ from model.articulation import (
     idle_coefficients,
     speech_coefficients,
 )
-from model.shape import CHANNELS, GRID, STYLES
+from model.shape import CHANNELS, GRID, STYLES, TOKEN_SAMPLES
 
+PHONES = (
+    *("SIL", "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH"),
+    *("IH", "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW"),
+    *("V", "W", "Y", "Z", "ZH"),
+)
 GAP_S = 0.3
 HELD_OUT = ("bm_daniel", "af_kore", "rms")  # any utterance that names one of these is validation
 _SAMPLES_PER_TRACK = GRID.sample_rate_hz // TRACK_RATE_HZ
@@ -56,10 +63,12 @@ def read_corpus(folder: Path) -> list[dict[str, object]]:
 
 @dataclass
 class Strip:
-    """Audio int16 (n,), tracks float16 (n/160, len(TRACKS)), and each utterance's [start, stop) sample."""
+    """Audio int16 (n,), tracks float16 (n/160, len(TRACKS)), phones int8 (n/160,) as places in ``PHONES``,
+    and each utterance's [start, stop) sample."""
 
     audio: npt.NDArray[np.int16]
     tracks: npt.NDArray[np.float16]
+    phones: npt.NDArray[np.int8]
     utterances: list[dict[str, object]]
     spans: npt.NDArray[np.int64]
 
@@ -73,11 +82,14 @@ def build_strip(corpus: Path, cache: Path, held_out: bool) -> Strip:
     """Decodes the training (or held-out) voices of a corpus; the second call reads the cache."""
     name = cache / ("held_out" if held_out else "train")
     utterances = [u for u in read_corpus(corpus) if is_held_out(str(u["voice"])) == held_out]
-    files = {part: name.with_suffix(f".{part}.npy") for part in ("audio", "tracks", "spans")}
+    # The tracks carry the rules' digest in their name: a changed rule makes new ones, never stale ones.
+    rules = hashlib.sha256(Path(articulation.__file__).read_bytes()).hexdigest()[:8]
+    parts = {"audio": "audio", "tracks": f"tracks-{rules}", "phones": "phones", "spans": "spans"}
+    files = {part: name.with_suffix(f".{stem}.npy") for part, stem in parts.items()}
     if not all(file.exists() for file in files.values()):
         cache.mkdir(parents=True, exist_ok=True)
         gap = int(GAP_S * TRACK_RATE_HZ)
-        audios, tracks, spans, at = [], [], [], 0
+        audios, tracks, names, spans, at = [], [], [], [], 0
         for utterance in tqdm(utterances, desc="decoding speech", unit="utterance", disable=None):
             pcm, rate = soundfile.read(corpus / str(utterance["audio"]), dtype="float32")
             if rate != GRID.sample_rate_hz or pcm.ndim != 1:
@@ -89,12 +101,17 @@ def build_strip(corpus: Path, cache: Path, held_out: bool) -> Strip:
             audios[-1][: len(pcm)] = np.clip(np.rint(pcm * 32767), -32768, 32767)
             tracks.append(np.zeros((length, len(TRACKS)), np.float16))
             tracks[-1][: len(track)] = track
+            names.append(np.zeros(length, np.int8))
+            for phone, start, end in phones:
+                names[-1][round(start * TRACK_RATE_HZ) : round(end * TRACK_RATE_HZ)] = PHONES.index(phone)
             spans.append((at, at + len(pcm)))
             at += length * _SAMPLES_PER_TRACK
         np.save(files["audio"], np.concatenate(audios))
         np.save(files["tracks"], np.concatenate(tracks))
+        np.save(files["phones"], np.concatenate(names))
         np.save(files["spans"], np.array(spans, np.int64))
-    return Strip(np.load(files["audio"]), np.load(files["tracks"]), utterances, np.load(files["spans"]))
+    loaded = {part: np.load(file) for part, file in files.items()}
+    return Strip(loaded["audio"], loaded["tracks"], loaded["phones"], utterances, loaded["spans"])
 
 
 def frame_tracks(strip: Strip, ends: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -115,6 +132,7 @@ class Batch:
     motion: Tensor  # (B, T, 52)
     noise: Tensor  # (B, T, 52)
     style: Tensor  # (B, S)
+    phones: Tensor  # (B, L) int64, the phone at each ear token
 
 
 class Windows:
@@ -140,6 +158,10 @@ class Windows:
         mute = torch.from_numpy(self.random.random(count) < 1 / 16)
         audio[mute] = 0
         tracks[mute] = 0
+        tokens = np.arange(GRID.window_samples // TOKEN_SAMPLES) * TOKEN_SAMPLES - GRID.window_samples
+        places = np.clip((ends[:, None] + tokens) // _SAMPLES_PER_TRACK, 0, len(self.strip.phones) - 1)
+        phones = torch.from_numpy(self.strip.phones[places].astype(np.int64))
+        phones[mute] = 0
         style = self._styles(count)
         noise = torch.randn(
             count, IDLE_REACH_FRAMES + GRID.segment_frames, len(CHANNELS), generator=self.torch_random
@@ -147,7 +169,7 @@ class Windows:
         motion = (speech_coefficients(tracks, style) + idle_coefficients(noise, style)).clamp(0, 1)
         babble = self._babble(count, span)
         audio = augment(audio, babble, self.random)[:, reverb:]
-        return Batch(audio, motion, noise[:, IDLE_REACH_FRAMES:], style)
+        return Batch(audio, motion, noise[:, IDLE_REACH_FRAMES:], style, phones)
 
     def _styles(self, count: int) -> Tensor:
         """Mostly one style, sometimes a mixture of two, sometimes scaled."""
