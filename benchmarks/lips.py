@@ -29,8 +29,8 @@ from tqdm import tqdm
 
 from benchmarks.provenance import provenance, write
 from model.articulation import TRACK_RATE_HZ, gestures, speech_coefficients
-from model.shape import CHANNELS, STYLES
-from model.speech import is_held_out, loudness, read_corpus
+from model.shape import CHANNELS, STYLES, Shape
+from model.speech import is_held_out, loudness, pitch, read_corpus
 from streamer.core.options import SessionOptions
 from streamer.engine.backend import OnnxBackend
 from streamer.engine.bundle import Bundle
@@ -134,12 +134,12 @@ def _correlation(gaps: list[tuple[F32, F32]], shift: int) -> float:
 def taught_curves(utterance: dict[str, Any], audio: F32, frames: int, fps: int) -> F32:
     """The articulation curves of an utterance in the neutral style, (frames, 52)."""
     phones = [(str(p), float(s), float(e)) for p, s, e in utterance["phones"]]
-    tracks = gestures(phones, len(audio) / 16_000, loudness(audio))
+    tracks = gestures(phones, len(audio) / 16_000, loudness(audio), pitch(audio))
     place = np.arange(frames) * TRACK_RATE_HZ / fps
     at = np.stack([np.interp(place, np.arange(len(tracks)), column) for column in tracks.T], -1).astype(
         np.float32
     )
-    style = torch.eye(len(STYLES))[:1]
+    style = torch.eye(len(STYLES), Shape().styles)[:1]
     return np.asarray(speech_coefficients(torch.from_numpy(at)[None], style)[0].numpy(), np.float32)
 
 

@@ -27,6 +27,7 @@ from model.shape import (
     MAX_HOP_FRAMES,
     MAX_LOOKAHEAD_FRAMES,
     PREFIX_FRAMES,
+    STYLE_SCALES,
     STYLES,
 )
 from streamer.contract.errors import FaceError
@@ -141,6 +142,7 @@ def main(argv: list[str] | None = None) -> int:
         ),
         motion=Motion("coefficients", list(CHANNELS), "ARKit coefficient", 0.0, 1.0),
         styles=list(STYLES),
+        style_scales=list(STYLE_SCALES),
         default_style=STYLES[0],
         rig=Rig("MakeHuman head", rig_path.name, "avatar.glb", vertices, "CC0-1.0"),
         training=training_facts(options.checkpoint, options.hardware),

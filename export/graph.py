@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from model.diffusion import ALPHA_BAR, STUDENT_STEPS
 from model.network import DiffSpeaker, step_embedding
-from model.shape import CHANNELS, GRID, STYLES
+from model.shape import CHANNELS, GRID, STYLE_SCALES, STYLES
 
 INPUTS = ("audio", "noise", "prefix", "prefix_mask", "style")
 OUTPUT = "motion"
@@ -86,7 +86,9 @@ def example_inputs(batch: int, seed: int) -> dict[str, Tensor]:
     frames, channels = GRID.segment_frames, len(CHANNELS)
     mask = torch.zeros(batch, frames)
     mask[::2, 12:16] = 1
-    style = torch.nn.functional.one_hot(torch.arange(batch) % len(STYLES), len(STYLES)).float()
+    style = torch.zeros(batch, len(STYLES) + len(STYLE_SCALES))
+    style[torch.arange(batch), torch.arange(batch) % len(STYLES)] = 1
+    style[:, len(STYLES) :] = torch.rand(batch, len(STYLE_SCALES), generator=generator) - 0.5
     return {
         "audio": 0.1 * torch.randn(batch, GRID.window_samples, generator=generator),
         "noise": torch.randn(batch, frames, channels, generator=generator),

@@ -46,6 +46,8 @@ CHANNELS: tuple[str, ...] = (
 )
 assert len(CHANNELS) == 52
 
+# What can be turned up and down beside the styles, as factors around 1; the network sees factor − 1.
+STYLE_SCALES = ("intensity", "jaw", "lips", "liveliness")
 STYLES = ("neutral", "crisp", "relaxed", "energetic", "soft", "cheerful", "serious", "tense")
 
 
@@ -66,7 +68,7 @@ class Shape:
 
     ear: EarShape = field(default_factory=EarShape)
     channels: int = len(CHANNELS)
-    styles: int = len(STYLES)
+    styles: int = len(STYLES) + len(STYLE_SCALES)
     width: int = 256
     feed_forward: int = 512
     layers: int = 3

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 import torch
+from scipy.ndimage import median_filter
 from torch import Tensor
 from tqdm import tqdm
 
@@ -29,7 +30,7 @@ from model.articulation import (
     idle_coefficients,
     speech_coefficients,
 )
-from model.shape import CHANNELS, GRID, STYLES, TOKEN_SAMPLES
+from model.shape import CHANNELS, GRID, STYLE_SCALES, STYLES, TOKEN_SAMPLES
 
 PHONES = (
     *("SIL", "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH"),
@@ -51,6 +52,30 @@ def loudness(audio: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     power = np.convolve(audio.astype(np.float64) ** 2, np.ones(640) / 640, mode="same")[::_SAMPLES_PER_TRACK]
     rms = np.sqrt(np.maximum(power, 0))
     return (rms / max(np.percentile(rms, 90), 1e-4)).astype(np.float32)
+
+
+def pitch(audio: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Semitones above the utterance's median pitch at 100 Hz, 0 where there is no voice: (ceil(n/160),).
+
+    The peak of the normalised autocorrelation of 40 ms between 60 and 400 Hz (Boersma 1993), smoothed by a
+    median of five.
+    """
+    size, low, high = 640, GRID.sample_rate_hz // 400, GRID.sample_rate_hz // 60
+    padded = np.pad(audio, (size // 2, size))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::_SAMPLES_PER_TRACK]
+    frames = frames[: -(-len(audio) // _SAMPLES_PER_TRACK)]
+    window = np.hanning(size)
+    power = np.square(np.abs(np.fft.rfft(np.stack([window, *(frames * window)]), 2 * size)))
+    lags = np.fft.irfft(power)[:, :high]
+    own, alike = lags[0] / lags[0, 0], lags[1:] / np.maximum(lags[1:, :1], 1e-9)
+    alike = alike[:, low:] / own[low:]
+    hz = GRID.sample_rate_hz / (low + alike.argmax(axis=1))
+    voiced = (alike.max(axis=1) > 0.6) & (lags[1:, 0] > 1e-3 * lags[1:, 0].max(initial=1e-9))
+    if not voiced.any():
+        return np.zeros(len(frames), np.float32)
+    semitones = np.where(voiced, 12 * np.log2(hz / np.median(hz[voiced])), 0)
+    semitones = np.where(np.abs(semitones) < 10, semitones, 0)  # an octave off is a mistake
+    return np.asarray(median_filter(semitones, 5), np.float32)
 
 
 def read_corpus(folder: Path) -> list[dict[str, object]]:
@@ -95,7 +120,7 @@ def build_strip(corpus: Path, cache: Path, held_out: bool) -> Strip:
             if rate != GRID.sample_rate_hz or pcm.ndim != 1:
                 raise ValueError(f"{utterance['audio']} is not 16 kHz mono")
             phones = [(str(p), float(s), float(e)) for p, s, e in utterance["phones"]]  # type: ignore[attr-defined]
-            track = gestures(phones, len(pcm) / rate, loudness(pcm))
+            track = gestures(phones, len(pcm) / rate, loudness(pcm), pitch(pcm))
             length = len(track) + gap
             audios.append(np.zeros(length * _SAMPLES_PER_TRACK, np.int16))
             audios[-1][: len(pcm)] = np.clip(np.rint(pcm * 32767), -32768, 32767)
@@ -172,14 +197,14 @@ class Windows:
         return Batch(audio, motion, noise[:, IDLE_REACH_FRAMES:], style, phones)
 
     def _styles(self, count: int) -> Tensor:
-        """Mostly one style, sometimes a mixture of two, sometimes scaled."""
-        one = np.eye(len(STYLES), dtype=np.float32)[self.random.integers(len(STYLES), size=count)]
-        other = np.eye(len(STYLES), dtype=np.float32)[self.random.integers(len(STYLES), size=count)]
-        share = (self.random.random((count, 1)) * (self.random.random((count, 1)) < 0.3)).astype(np.float32)
-        neutral = self.random.random((count, 1)) < 0.25
-        one = np.where(neutral, np.eye(len(STYLES), dtype=np.float32)[:1], one)
-        scale = np.where(self.random.random((count, 1)) < 0.2, self.random.uniform(0.6, 1.3, (count, 1)), 1)
-        return torch.from_numpy(((one * (1 - share) + other * share) * scale).astype(np.float32))
+        """Style vectors (count, S): mostly one style, sometimes a mixture of two, sometimes scaled."""
+        names = np.eye(len(STYLES), dtype=np.float32)
+        one, other = (names[self.random.integers(len(STYLES), size=count)] for _ in range(2))
+        one = np.where(self.random.random((count, 1)) < 0.25, names[:1], one)  # the default more than others
+        share = self.random.random((count, 1)) * (self.random.random((count, 1)) < 0.3)
+        size = (count, len(STYLE_SCALES))
+        scales = self.random.uniform(-0.6, 0.6, size) * (self.random.random(size) < 0.2)
+        return torch.from_numpy(np.hstack([one * (1 - share) + other * share, scales]).astype(np.float32))
 
     def _babble(self, count: int, span: npt.NDArray[np.int64]) -> Tensor:
         """Three other talkers at once, played backwards so that no word of theirs is a lesson."""

@@ -19,10 +19,11 @@ from model.articulation import (
     idle_coefficients,
     speech_coefficients,
 )
-from model.shape import CHANNELS, GRID, STYLES
-from model.speech import Windows, augment, build_strip, frame_tracks, is_held_out
+from model.shape import CHANNELS, GRID, STYLE_SCALES, STYLES
+from model.speech import Windows, augment, build_strip, frame_tracks, is_held_out, pitch
 
-NEUTRAL = torch.eye(len(STYLES))[:1]
+EVERY_STYLE = torch.eye(len(STYLES), len(STYLES) + len(STYLE_SCALES))
+NEUTRAL = EVERY_STYLE[:1]
 LOUD = np.ones(200, np.float32)
 
 
@@ -36,6 +37,14 @@ def curves(
 
 def channel(motion: torch.Tensor, name: str) -> torch.Tensor:
     return motion[..., CHANNELS.index(name)]
+
+
+def scaled(style: torch.Tensor, **factors: float) -> torch.Tensor:
+    """A style vector with some of its scales set."""
+    style = style.clone()
+    for name, factor in factors.items():
+        style[:, len(STYLES) + STYLE_SCALES.index(name)] = factor - 1
+    return style
 
 
 def word(*phones: str, each_s: float = 0.1) -> list[Phone]:
@@ -91,20 +100,52 @@ def test_quiet_speech_opens_less_than_loud_speech() -> None:
 
 def test_every_coefficient_stays_within_its_range_in_every_style_and_doubled() -> None:
     phones = word("W", "AA", "M", "F", "UW", "SH", "IY", "OW", "TH", "AW")
-    for style in torch.eye(len(STYLES)):
+    for style in EVERY_STYLE:
         for scale in (0.0, 1.0, 2.0):
-            motion = curves(phones, scale * style[None])
+            motion = curves(phones, scaled(style[None], intensity=scale, jaw=scale))
             assert motion.min() >= 0
             assert motion.max() <= 1
 
 
+def test_a_style_scale_turns_its_own_part_and_never_opens_a_closure() -> None:
+    def peak(phone: str, name: str, **factors: float) -> float:
+        return float(channel(curves(word(phone), scaled(NEUTRAL, **factors)), name).max())
+
+    assert peak("AA", "jawOpen", jaw=1.5) > 1.4 * peak("AA", "jawOpen")
+    assert peak("UW", "mouthPucker", lips=0.5) < 0.6 * peak("UW", "mouthPucker")
+    assert peak("AA", "jawOpen", intensity=0.5) < 0.6 * peak("AA", "jawOpen")
+    closed = curves(word("AA", "M", "AA"), scaled(NEUTRAL, intensity=1.6, jaw=1.6, lips=1.6))[40:50]
+    assert (channel(closed, "jawOpen") - channel(closed, "mouthClose")).min() < 0.005
+
+
+def test_a_pitch_accent_raises_the_brows_and_a_level_voice_does_not() -> None:
+    phones = word("AA", each_s=0.2)
+    level = speech_coefficients(
+        torch.from_numpy(gestures(phones, 1.0, 0.5 * LOUD, np.zeros(100, np.float32)))[None], NEUTRAL
+    )
+    accent = speech_coefficients(
+        torch.from_numpy(gestures(phones, 1.0, 0.5 * LOUD, np.full(100, 6, np.float32)))[None], NEUTRAL
+    )
+    assert channel(level, "browInnerUp").max() < 0.02 < 0.15 < channel(accent, "browInnerUp").max()
+
+
+def test_pitch_follows_a_gliding_tone_in_semitones() -> None:
+    hz = np.linspace(110, 220, 32_000)
+    audio = (0.3 * np.sin(2 * np.pi * np.cumsum(hz) / 16_000)).astype(np.float32)
+    track = pitch(audio)
+    assert len(track) == 200
+    expected = 12 * np.log2(hz[::160] / np.median(hz))
+    assert np.abs(track[10:190] - expected[10:190]).max() < 0.7
+    assert not pitch(np.zeros(8000, np.float32)).any()
+
+
 def test_styles_differ_as_they_are_called() -> None:
     jaw = {
-        s: float(channel(curves(word("AA"), torch.eye(8)[i : i + 1]), "jawOpen").max())
+        s: float(channel(curves(word("AA"), EVERY_STYLE[i : i + 1]), "jawOpen").max())
         for i, s in enumerate(STYLES)
     }
     smile = {
-        s: float(channel(curves(word("AA"), torch.eye(8)[i : i + 1]), "mouthSmileLeft").max())
+        s: float(channel(curves(word("AA"), EVERY_STYLE[i : i + 1]), "mouthSmileLeft").max())
         for i, s in enumerate(STYLES)
     }
     assert jaw["energetic"] > jaw["neutral"] > jaw["soft"]
@@ -132,7 +173,7 @@ def test_people_blink_with_both_eyes_several_times_a_minute_and_gaze_together() 
     assert 10 < blinks_per_minute < 25
     assert torch.equal(channel(idle, "eyeLookInLeft"), channel(idle, "eyeLookOutRight"))
     assert (torch.minimum(channel(idle, "eyeLookInLeft"), channel(idle, "eyeLookOutLeft")) == 0).all()
-    speech_only = [n for n in CHANNELS if n.startswith(("jaw", "mouth", "tongue"))]
+    speech_only = [n for n in CHANNELS if n.startswith(("jaw", "mouth", "tongue")) and "Smile" not in n]
     assert idle[:, [CHANNELS.index(n) for n in speech_only]].abs().max() == 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -79,7 +80,7 @@ def test_a_request_holds_what_the_graph_needs():
     assert request.audio.shape == (MANIFEST.timing.window_samples,)
     assert request.noise.shape == request.prefix.shape == (frames, 52)
     assert request.prefix_mask.sum() == MANIFEST.timing.prefix_frames
-    np.testing.assert_array_equal(request.style, [0, 2, 0.5])
+    np.testing.assert_allclose(request.style, [0, 0.8, 0.2])
     for array in (request.audio, request.noise, request.prefix, request.prefix_mask, request.style):
         assert array.dtype == np.float32
 
@@ -289,11 +290,11 @@ def test_the_delay_is_lookahead_hop_and_resampler():
 
 
 def test_a_style_is_a_vector_in_the_bundles_order():
-    np.testing.assert_array_equal(style_vector({"tense": 0.25}, fakes.STYLES), [0, 0, 0.25])
+    np.testing.assert_array_equal(style_vector({"tense": 0.25}, MANIFEST), [0, 0, 1])
 
 
 @pytest.mark.parametrize(
-    "weights", [{}, {"angry": 1}, {"tense": -0.1}, {"tense": math.nan}, {"tense": math.inf}, {"tense": 1e39}]
+    "weights", [{}, {"angry": 1}, {"tense": -0.1}, {"tense": math.nan}, {"tense": math.inf}, {"tense": 0}]
 )
 def test_a_bad_style_is_refused_and_the_old_one_stays(weights):
     session, _ = start(style={"tense": 1})
@@ -319,3 +320,14 @@ def test_styles_can_be_written_as_text():
     for text in ("tense=much", "tense,tense=1"):
         with pytest.raises(FaceError):
             parse_style(text)
+
+
+def test_styles_are_mixed_in_proportion_and_scales_are_factors_around_one():
+    manifest = msgspec.structs.replace(fakes.manifest(), style_scales=["jaw", "lips"])
+    np.testing.assert_array_equal(style_vector({"neutral": 3, "tense": 1}, manifest), [0.75, 0, 0.25, 0, 0])
+    np.testing.assert_allclose(style_vector({"tense": 1e-300, "jaw": 1.5}, manifest), [0, 0, 1, 0.5, 0])
+    np.testing.assert_allclose(style_vector({"lips": 0.25}, manifest), [1, 0, 0, 0, -0.75])
+    for refused in ({}, {"tense": 0}, {"jaw": 2.1}, {"jaw": -0.1}, {"jaw": float("nan")}, {"lisp": 1}):
+        with pytest.raises(FaceError) as caught:
+            style_vector(refused, manifest)
+        assert caught.value.code == "bad_option"

@@ -57,6 +57,7 @@ def _facts(bundle: Bundle) -> dict[str, object]:
         },
         "rig": msgspec.to_builtins(manifest.rig),
         "styles": manifest.styles,
+        "style_scales": manifest.style_scales,
         "default_style": manifest.default_style,
         "timing": {
             "sample_rate_hz": timing.sample_rate_hz,

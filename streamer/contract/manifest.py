@@ -61,9 +61,9 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Graph inputs: ``audio`` float32 (B, window_samples) in [-1, 1]; ``noise`` float32 (B, T, C), standard
     normal; ``prefix`` float32 (B, T, C), frames already emitted, in output units; ``prefix_mask`` float32
-    (B, T), 1 where the prefix holds; ``style`` float32 (B, S), weights over ``styles``. Output: ``motion``
-    float32 (B, T, C).
-    T = segment_frames, C = len(channels), S = len(styles); only B is dynamic.
+    (B, T), 1 where the prefix holds; ``style`` float32 (B, S), weights over ``styles`` that sum to 1, then
+    for each of ``style_scales`` its factor − 1. Output: ``motion`` float32 (B, T, C).
+    T = segment_frames, C = len(channels), S = len(styles) + len(style_scales); only B is dynamic.
     """
 
     file: str
@@ -104,7 +104,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that the server knows of a model. ``files`` maps each file's name to its sha256 in hex."""
+    """Everything that the server knows of a model. ``files`` maps each file's name to its sha256 in hex;
+    ``style_scales`` names what can be turned up and down beside the styles (factors of 0 to 2)."""
 
     format: Literal["diffspeaker-bundle"]
     format_version: int
@@ -119,6 +120,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rig: Rig
     training: Training
     files: dict[str, str]
+    style_scales: list[str] = []
 
 
 def sha256(path: Path) -> str:
@@ -190,6 +192,8 @@ def _check(manifest: Manifest, bundle: Path) -> None:
         raise refuse("its channel names are empty or repeat")
     if not manifest.styles or manifest.default_style not in manifest.styles:
         raise refuse("its default style is not among its styles")
+    if len({*manifest.styles, *manifest.style_scales}) != len(manifest.styles) + len(manifest.style_scales):
+        raise refuse("two of its styles and style scales have the same name")
     for name in (manifest.model.file, manifest.rig.file, manifest.rig.avatar):
         if name not in manifest.files:
             raise refuse(f"{name} is not in its list of files")

@@ -74,7 +74,7 @@ class OutputFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Hello(_Message, frozen=True, tag="hello"):
-    """The first message of every connection. ``style`` maps style names to weights."""
+    """The first message of every connection. ``style`` maps styles to weights, style scales to factors."""
 
     version: int
     role: Role
@@ -141,6 +141,7 @@ class Welcome(_Message, frozen=True, tag="welcome"):
     lookahead_ms: float
     face_delay_ms: float
     styles: list[str]
+    style_scales: list[str]
     style: dict[str, float]
     server_time_s: float
 

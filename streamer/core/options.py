@@ -6,7 +6,8 @@ lies between two whole frames is rounded to the nearer one; what lies outside th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,8 @@ F32 = npt.NDArray[np.float32]
 # Wider than the wire's range: a file may hold anything that a sound library reads.
 MIN_SAMPLE_RATE_HZ, MAX_SAMPLE_RATE_HZ = 1_000, 768_000
 
+MAX_STYLE_SCALE = 2.0
+
 
 @dataclass(frozen=True)
 class SessionOptions:
@@ -28,7 +31,7 @@ class SessionOptions:
     Attributes:
         hop_frames: frames that each window emits. lookahead_frames: frames held back.
         sample_rate_hz: the rate of the audio that will be fed.
-        style: weights over the bundle's styles. seed: the noise's seed.
+        style: weights of the bundle's styles and factors of its style scales. seed: the noise's seed.
     """
 
     hop_frames: int
@@ -68,12 +71,12 @@ class SessionOptions:
             style={manifest.default_style: 1.0} if style is None else dict(style),
             seed=0 if seed is None else seed,
         )
-        style_vector(options.style, manifest.styles)
+        style_vector(options.style, manifest)
         return options
 
 
 def parse_style(text: str) -> dict[str, float]:
-    """Style weights from ``NAME`` or ``NAME=0.5,NAME2=0.5``; a name alone weighs 1.
+    """A style from ``NAME`` or ``NAME=0.5,NAME2=0.5,jaw=1.2``; a name alone counts 1.
 
     Raises:
         FaceError: ``bad_option``, a weight is no number or a name repeats.
@@ -90,27 +93,45 @@ def parse_style(text: str) -> dict[str, float]:
     return weights
 
 
-def style_vector(weights: Mapping[str, float], styles: Sequence[str]) -> F32:
-    """Weights by name as float32 (S,) over ``styles``, used as given; a style that is not named weighs 0.
+def style_vector(style: Mapping[str, float], manifest: Manifest) -> F32:
+    """The model's ``style`` input, float32 (S,), from weights and factors by name.
+
+    Styles are mixed in proportion to their weights, which need not sum to 1; where none is named, the
+    bundle's default style holds. A style scale is a factor of 0 to 2; one that is not named stays at 1.
 
     Raises:
-        FaceError: ``bad_option``, no style is named, a name is unknown or a weight is not finite or negative.
+        FaceError: ``bad_option``, nothing is named, a name is unknown, a number is out of range, or every
+            weight is 0.
     """
-    if not weights:
-        raise FaceError("bad_option", "The style names no style.", f"Choose among {', '.join(styles)}.")
-    vector = np.zeros(len(styles), np.float32)
-    largest = float(np.finfo(np.float32).max)
-    for name, weight in weights.items():
-        if name not in styles:
-            raise FaceError(
-                "bad_option", f"There is no style {name!r}.", f"Choose among {', '.join(styles)}."
-            )
-        if not 0 <= weight <= largest:
-            raise FaceError(
-                "bad_option", f"The weight {weight} of style {name!r} is not a finite number of at least 0."
-            )
-        vector[styles.index(name)] = weight
-    return vector
+    styles, scales = manifest.styles, manifest.style_scales
+    known = f"Choose among {', '.join([*styles, *scales])}."
+    if not style:
+        raise FaceError("bad_option", "The style names no style.", known)
+    vector = np.zeros(len(styles) + len(scales), np.float64)
+    for name, value in style.items():
+        if name in styles:
+            if not 0 <= value < math.inf:
+                raise FaceError(
+                    "bad_option",
+                    f"The weight {value} of style {name!r} is not a finite number of at least 0.",
+                )
+            vector[styles.index(name)] = value
+        elif name in scales:
+            if not 0 <= value <= MAX_STYLE_SCALE:
+                raise FaceError(
+                    "bad_option", f"The style's {name} of {value} is out of range: 0 to {MAX_STYLE_SCALE}."
+                )
+            vector[len(styles) + scales.index(name)] = value - 1
+        else:
+            raise FaceError("bad_option", f"There is no style {name!r}.", known)
+    weights = vector[: len(styles)]
+    if not any(name in styles for name in style):
+        weights[styles.index(manifest.default_style)] = 1.0
+    if not weights.any():
+        raise FaceError("bad_option", "Every weight of the style is 0.", known)
+    weights /= weights.max()  # first, so that the largest weights there are do not overflow their sum
+    weights /= weights.sum()
+    return vector.astype(np.float32)
 
 
 def _choice(

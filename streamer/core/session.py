@@ -96,7 +96,7 @@ class Session:
         self.grid = manifest.timing.grid()
         self._channels = len(manifest.motion.channels)
         self._style = dict(options.style)
-        self._style_vector = style_vector(options.style, manifest.styles)
+        self._style_vector = style_vector(options.style, manifest)
         self._resampler = Resampler(options.sample_rate_hz, self.grid.sample_rate_hz)
         self._windower = Windower(self.grid, options.hop_frames, options.lookahead_frames)
         self._crossfader = Crossfader(self.grid, self._channels, manifest.timing.prefix_frames)
@@ -265,7 +265,7 @@ class Session:
         """
         if self._state is State.CLOSED:
             raise RuntimeError("a closed session has no style")
-        self._style_vector = style_vector(weights, self.manifest.styles)
+        self._style_vector = style_vector(weights, self.manifest)
         self._style = dict(weights)
         return self._pending[0].emit_start if self._pending else self._windower.next_frame
 

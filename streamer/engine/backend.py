@@ -157,7 +157,7 @@ class OnnxBackend:
             "noise": (frames, channels),
             "prefix": (frames, channels),
             "prefix_mask": (frames,),
-            "style": (len(manifest.styles),),
+            "style": (len(manifest.styles) + len(manifest.style_scales),),
             _OUTPUT: (frames, channels),
         }
 

@@ -174,6 +174,7 @@ class Stream:
             lookahead_ms=session.grid.lookahead_ms(session.options.lookahead_frames),
             face_delay_ms=self.face_delay_ms,
             styles=manifest.styles,
+            style_scales=manifest.style_scales,
             style=session.style,
             server_time_s=self._clock(),
         )

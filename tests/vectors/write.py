@@ -142,6 +142,7 @@ def server() -> list[dict[str, Any]]:
         lookahead_ms=80.25,
         face_delay_ms=160.5,
         styles=["neutral", "happy"],
+        style_scales=["intensity", "jaw"],
         style={"neutral": 1.0},
         server_time_s=1234.5,
     )

@@ -78,6 +78,7 @@ const SERVER_MESSAGES = {
     lookahead_ms: isNumber,
     face_delay_ms: isNumber,
     styles: isStrings,
+    style_scales: isStrings,
     style: isWeights,
     server_time_s: isNumber,
   },

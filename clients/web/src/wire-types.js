@@ -45,6 +45,7 @@ export const ROLES = /** @type {const} */ (['publish', 'watch', 'converse']);
  * @property {number} lookahead_ms
  * @property {number} face_delay_ms how far the face lags its audio when that arrives in real time
  * @property {string[]} styles
+ * @property {string[]} style_scales
  * @property {Weights} style
  * @property {number} server_time_s
  *

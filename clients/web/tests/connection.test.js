@@ -9,7 +9,7 @@ const WELCOME = JSON.stringify({
   ...{ type: 'welcome', version: 1, session: 's', stream: 'a', role: 'converse', epoch: 0, bundle: 'b' },
   ...{ kind: 'coefficients', dtype: 'f32', width: 1, scale: 1, channels: ['jawOpen'], unit: 'coefficient' },
   ...{ frame_rate_hz: 30, sample_rate_hz: 16000, hop_ms: 66, lookahead_ms: 80, face_delay_ms: 160 },
-  ...{ styles: [], style: {}, server_time_s: 500 },
+  ...{ styles: [], style_scales: [], style: {}, server_time_s: 500 },
 });
 
 /** A socket whose other end is the test. */
