@@ -51,6 +51,25 @@ def ddim(denoise: Denoise, noise: Tensor, steps: Sequence[int]) -> Tensor:
     return clean
 
 
+def published_steps(count: int = 50) -> list[int]:
+    """The paper's steps: ``count`` of them, evenly spaced from 0 and shifted by one; 981, 961, …, 21, 1."""
+    return list(range(1, STEPS + 1, STEPS // count))[:count][::-1]
+
+
+def ddim_legacy(denoise: Denoise, noise: Tensor, steps: Sequence[int]) -> Tensor:
+    """What the paper's figures were sampled with: its library's DDIM took x̂0 for the noise ε̂ as well.
+
+    x_prev = (√ā_prev + √(1 − ā_prev)) · x̂0, so that only the first step sees noise at all. After the last
+    step, ā_prev is that of step 0, and 1.0287 · x̂0 is returned. For the published checkpoints only: our
+    own are sampled by ``ddim``. See docs/decisions/0004.
+    """
+    x = noise
+    for step, following in zip(steps, [*steps[1:], 0], strict=True):
+        level = ALPHA_BAR[following]
+        x = (level.sqrt() + (1 - level).sqrt()) * denoise(x, torch.full((len(noise),), step))
+    return x
+
+
 def few_steps(denoise: Denoise, noise: Tensor, steps: Sequence[int] = STUDENT_STEPS) -> Tensor:
     """The student's sampler: predict x0, add the same noise again at the next step's level, predict again.
 

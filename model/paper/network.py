@@ -1,11 +1,11 @@
 """The paper's network, exactly: a wav2vec2 encoder and a denoiser of vertex offsets (arXiv 2402.05712).
 
-``encode`` turns a clip's audio into one feature vector per frame; ``denoiser`` predicts the clean motion x0 from
-noisy motion, those features, a style and a diffusion step. Parameter names and shapes are those of the published
-checkpoints, so ``load_state_dict`` takes one as it is. Rules of the denoiser, per layer and pre-norm:
+``encode`` turns a clip's audio into one feature vector per frame; ``denoiser`` predicts the clean motion x0
+from noisy motion, those features, a style and a diffusion step. Parameter names and shapes are those of the
+published checkpoints, so ``load_state_dict`` takes one as it is. Rules of the denoiser, per layer, pre-norm:
 
 1. ``x += SA(norm1 x)``, ``x += CA(norm2 x)``, ``x += FF(norm3 x)``; no norm after the last layer.
-2. The condition tokens [style, step] are prepended to keys and values, never to queries, and enter un-normalised.
+2. The condition tokens [style, step] are prepended to keys and values, never to queries, un-normalised.
 3. Self-attention is biased by the distance in periods, and is not causal: see ``self_attention_bias``.
 4. In cross-attention, frame i sees exactly {style, step, audio_i}; audio enters un-normalised as well.
 
@@ -36,7 +36,7 @@ def normalise(audio: Tensor) -> Tensor:
 
 
 def moving_average(motion: Tensor) -> Tensor:
-    """Each frame of (B, T, C) becomes the mean of itself and its neighbours; at the ends there is only one."""
+    """Each frame of (B, T, C) becomes the mean of itself and its two neighbours; an end has one."""
     pooled = F.avg_pool1d(motion.transpose(1, 2), 3, stride=1, padding=1, count_include_pad=False)
     return pooled.transpose(1, 2)
 
@@ -79,7 +79,8 @@ class SelfAttention(Attention):
         attended = F.scaled_dot_product_attention(
             self.query(x), key, value, attn_mask=bias, dropout_p=self.dropout
         )
-        return self.out_proj(join_heads(attended))
+        out: Tensor = self.out_proj(join_heads(attended))
+        return out
 
 
 class CrossAttention(Attention):
@@ -98,7 +99,8 @@ class CrossAttention(Attention):
         to_audio = (query * audio_key).sum(-1, keepdim=True)
         share = (torch.cat([to_tokens, to_audio], dim=-1) * query.shape[-1] ** -0.5).softmax(dim=-1)
         share = F.dropout(share, self.dropout)
-        return self.out_proj(join_heads(share[..., :2] @ token_value + share[..., 2:] * audio_value))
+        out: Tensor = self.out_proj(join_heads(share[..., :2] @ token_value + share[..., 2:] * audio_value))
+        return out
 
 
 class DenoiserLayer(nn.Module):
@@ -119,7 +121,8 @@ class DenoiserLayer(nn.Module):
         x = x + self.dropout(self.self_attn(self.norm1(x), tokens, bias))
         x = x + self.dropout(self.multihead_attn(self.norm2(x), tokens, audio))
         widened = self.dropout(F.gelu(self.linear1(self.norm3(x))))
-        return x + self.dropout(self.linear2(widened))
+        x = x + self.dropout(self.linear2(widened))
+        return x
 
 
 class DenoiserLayers(nn.Module):
@@ -140,8 +143,9 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, step: Tensor) -> Tensor:
         """See the class."""
-        sinusoid = step_embedding(step, STEP_WIDTH).to(self.linear_1.weight.dtype)
-        return self.linear_2(F.silu(self.linear_1(sinusoid)))
+        sinusoid = step_embedding(step, STEP_WIDTH).to(self.linear_1.weight)
+        embedding: Tensor = self.linear_2(F.silu(self.linear_1(sinusoid)))
+        return embedding
 
 
 class PaperDenoiser(nn.Module):
@@ -177,26 +181,33 @@ class PaperDenoiser(nn.Module):
         Returns:
             float32 (B, T, V·3), offsets in metres.
         """
-        tokens = self.condition_tokens(style, step)
-        hidden = self.transform(self.vertice_map(noisy), self.audio_feature_map(features), tokens)
-        return self.motion_decoder(hidden)
+        embedded, audio = self.vertice_map(noisy), self.audio_feature_map(features)
+        tokens = self.condition_tokens(style, self.time_embedding(step))
+        clean: Tensor = self.motion_decoder(
+            self.transform(embedded, audio, tokens, self.tables(noisy.shape[1]))
+        )
+        return clean
 
-    def condition_tokens(self, style: Tensor, step: Tensor) -> list[Tensor]:
-        """The tokens [style, step] of each layer, (B, 2, d); arguments as in ``forward``."""
+    def condition_tokens(self, style: Tensor, step_tokens: Tensor) -> list[Tensor]:
+        """The tokens [style, step] of each layer, (B, 2, d), from styles as in ``forward`` and (B, d·layers)."""
         if style.is_floating_point():
-            style_token = style.to(self.obj_vector.weight.dtype) @ self.obj_vector.weight
+            style_tokens = style.to(self.obj_vector.weight) @ self.obj_vector.weight
         else:
-            style_token = self.obj_vector(style)
-        pair = torch.stack([style_token, self.time_embedding(step)], dim=1)
-        return list(pair.chunk(self.shape.layers, dim=-1))
+            style_tokens = self.obj_vector(style)
+        return list(torch.stack([style_tokens, step_tokens], dim=1).chunk(self.shape.layers, dim=-1))
 
-    def transform(self, embedded: Tensor, audio: Tensor, tokens: list[Tensor]) -> Tensor:
-        """Embedded motion (B, T, d), mapped audio (B, T, d) and each layer's tokens -> (B, T, d)."""
-        frames = embedded.shape[1]
-        # Made anew for each length: cheap beside the layers, and a clip may be of any length.
-        position = periodic_encoding(frames, self.shape.width, self.shape.period).to(embedded)
-        bias = self_attention_bias(frames, self.shape.heads, self.shape.period).to(embedded)
-        x = self.dropout(embedded + position)
+    def tables(self, frames: int) -> tuple[Tensor, Tensor]:
+        """What depends on the length alone: positions (T, d) and the self-attention bias (heads, T, 2 + T)."""
+        position = periodic_encoding(frames, self.shape.width, self.shape.period)
+        bias = self_attention_bias(frames, self.shape.heads, self.shape.period)
+        return position.to(self.vertice_map.weight), bias.to(self.vertice_map.weight)
+
+    def transform(
+        self, embedded: Tensor, audio: Tensor, tokens: list[Tensor], tables: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Embedded motion (B, T, d), mapped audio (B, T, d), each layer's tokens, ``tables(T)`` -> (B, T, d)."""
+        position, bias = tables
+        x: Tensor = self.dropout(embedded + position)
         for layer, pair in zip(self.transformer_decoder.layers, tokens, strict=True):
             x = layer(x, pair, audio, bias)
         return x
@@ -215,7 +226,7 @@ class PaperDiffSpeaker(nn.Module):
         super().__init__()
         self.shape = shape
         self.audio_encoder = Wav2Vec2Model(encoder_config or Wav2Vec2Config())
-        self.audio_encoder.freeze_feature_encoder()  # the convolutions stay as they were pretrained
+        self.audio_encoder.feature_extractor.requires_grad_(False)  # the convolutions stay as pretrained
         self.denoiser = PaperDenoiser(shape, self.audio_encoder.config.hidden_size)
 
     def encode(self, audio: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The two configurations that the paper published, in one place: VOCASET and BIWI.
 
-Motion x is the vertices' offsets from the speaker's template in metres, flattened to V·3 values per frame. The
-names of the sizes are the paper's: width d, feed-forward FF, period p of the positions and of the bias.
+Motion x is the vertices' offsets from the speaker's template in metres, flattened to V·3 values per frame.
+The names of the sizes are the paper's: width d, feed-forward FF, period p of the positions and of the bias.
 """
 
 from __future__ import annotations
