@@ -29,7 +29,7 @@ ALPHA_BAR = signal_levels()
 
 def add_noise(clean: Tensor, noise: Tensor, step: Tensor) -> Tensor:
     """q(x_t | x_0): √ā·x0 + √(1 − ā)·ε, with one step per batch entry."""
-    level = ALPHA_BAR[step][:, None, None]
+    level = ALPHA_BAR.to(step.device)[step][:, None, None]
     return level.sqrt() * clean + (1 - level).sqrt() * noise
 
 
@@ -43,7 +43,7 @@ def ddim(denoise: Denoise, noise: Tensor, steps: Sequence[int]) -> Tensor:
     x = noise
     clean = noise
     for index, step in enumerate(steps):
-        clean = denoise(x, torch.full((len(x),), step))
+        clean = denoise(x, torch.full((len(x),), step, device=x.device))
         if index + 1 < len(steps):
             level, following = ALPHA_BAR[step], ALPHA_BAR[steps[index + 1]]
             implied_noise = (x - level.sqrt() * clean) / (1 - level).sqrt()
@@ -66,7 +66,7 @@ def ddim_legacy(denoise: Denoise, noise: Tensor, steps: Sequence[int]) -> Tensor
     x = noise
     for step, following in zip(steps, [*steps[1:], 0], strict=True):
         level = ALPHA_BAR[following]
-        x = (level.sqrt() + (1 - level).sqrt()) * denoise(x, torch.full((len(noise),), step))
+        x = (level.sqrt() + (1 - level).sqrt()) * denoise(x, torch.full((len(x),), step, device=x.device))
     return x
 
 
@@ -75,8 +75,8 @@ def few_steps(denoise: Denoise, noise: Tensor, steps: Sequence[int] = STUDENT_ST
 
     The noise is never re-estimated, so that neighbouring windows, which share their frames' noise, agree.
     """
-    clean = denoise(noise, torch.full((len(noise),), steps[0]))
+    clean = denoise(noise, torch.full((len(noise),), steps[0], device=noise.device))
     for step in steps[1:]:
-        at = torch.full((len(noise),), step)
+        at = torch.full((len(noise),), step, device=noise.device)
         clean = denoise(add_noise(clean, noise, at), at)
     return clean
