@@ -14,8 +14,10 @@ from torch import Tensor
 STEPS = 1000
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
-# The student's steps: from pure noise, then once more from half way, where the lips are mostly decided.
-STUDENT_STEPS = (999, 420)
+# The student's steps by their number: from pure noise, then from where less and less is left to decide. What
+# ships takes two.
+SCHEDULES: dict[int, tuple[int, ...]] = {1: (999,), 2: (999, 420), 4: (999, 700, 420, 180)}
+STUDENT_STEPS = SCHEDULES[2]
 
 
 def signal_levels() -> Tensor:

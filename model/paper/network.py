@@ -189,7 +189,7 @@ class PaperDenoiser(nn.Module):
         return clean
 
     def condition_tokens(self, style: Tensor, step_tokens: Tensor) -> list[Tensor]:
-        """The tokens [style, step] of each layer, (B, 2, d), from styles as in ``forward`` and (B, d·layers)."""
+        """Each layer's tokens [style, step], (B, 2, d), from styles as in ``forward`` and (B, d·layers)."""
         if style.is_floating_point():
             style_tokens = style.to(self.obj_vector.weight) @ self.obj_vector.weight
         else:
@@ -197,7 +197,7 @@ class PaperDenoiser(nn.Module):
         return list(torch.stack([style_tokens, step_tokens], dim=1).chunk(self.shape.layers, dim=-1))
 
     def tables(self, frames: int) -> tuple[Tensor, Tensor]:
-        """What depends on the length alone: positions (T, d) and the self-attention bias (heads, T, 2 + T)."""
+        """What the length alone decides: positions (T, d), the self-attention bias (heads, T, 2 + T)."""
         position = periodic_encoding(frames, self.shape.width, self.shape.period)
         bias = self_attention_bias(frames, self.shape.heads, self.shape.period)
         return position.to(self.vertice_map.weight), bias.to(self.vertice_map.weight)
@@ -205,7 +205,7 @@ class PaperDenoiser(nn.Module):
     def transform(
         self, embedded: Tensor, audio: Tensor, tokens: list[Tensor], tables: tuple[Tensor, Tensor]
     ) -> Tensor:
-        """Embedded motion (B, T, d), mapped audio (B, T, d), each layer's tokens, ``tables(T)`` -> (B, T, d)."""
+        """Embedded motion and mapped audio (B, T, d), each layer's tokens, ``tables(T)`` -> (B, T, d)."""
         position, bias = tables
         x: Tensor = self.dropout(embedded + position)
         for layer, pair in zip(self.transformer_decoder.layers, tokens, strict=True):
@@ -247,13 +247,20 @@ def load_audio_encoder(folder: Path) -> Wav2Vec2Model:
     HuBERT's base model has the same parameters and computes the same. Nothing is downloaded.
 
     Raises:
-        OSError: the folder holds no such model.
-        ValueError: the model is of another kind.
+        ValueError: the folder holds no such model.
     """
-    pretrained = AutoModel.from_pretrained(folder, local_files_only=True)
+    try:
+        if not folder.is_dir():
+            raise OSError("there is no such folder")
+        pretrained = AutoModel.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{folder} is no transformers folder with a wav2vec2 or HuBERT model: {reason}"
+        ) from None
     kind = pretrained.config.model_type
     if kind not in ("wav2vec2", "hubert"):
-        raise ValueError(f"{folder} holds a {kind} model; a wav2vec2 or HuBERT model is needed")
+        raise ValueError(f"{folder} holds a {kind} model where wav2vec2 or HuBERT is needed")
     known = Wav2Vec2Config().to_dict()
     fields = {name: value for name, value in pretrained.config.to_dict().items() if name in known}
     encoder = Wav2Vec2Model(Wav2Vec2Config(**{**fields, "model_type": "wav2vec2"}))
