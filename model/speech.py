@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +58,7 @@ def pitch(audio: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Semitones above the utterance's median pitch at 100 Hz, 0 where there is no voice: (ceil(n/160),).
 
     The peak of the normalised autocorrelation of 40 ms between 60 and 400 Hz, where shorter periods are
-    preferred a little, as every multiple of a period fits as well (Boersma 1993); smoothed by a median of five.
+    preferred a little, as every multiple of a period fits as well (Boersma 1993); smoothed by a median of 5.
     """
     size, low, high = 640, GRID.sample_rate_hz // 400, GRID.sample_rate_hz // 60
     padded = np.pad(audio, (size // 2, size))
@@ -158,6 +158,10 @@ class Batch:
     noise: Tensor  # (B, T, 52)
     style: Tensor  # (B, S)
     phones: Tensor  # (B, L) int64, the phone at each ear token
+
+    def to(self, device: torch.device) -> Batch:
+        """The same windows on another device."""
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 class Windows:

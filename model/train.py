@@ -1,91 +1,103 @@
-"""Trains the default model: ``python -m model.train CORPUS --out runs/default``.
+"""``python -m model.train CONFIG.toml``: trains a model; ``configs/default.toml`` is the one that ships.
 
-Two stages in one resumable run. The teacher learns to denoise at every step; the student starts as its copy
-and learns to reach the teacher's many-step answer in two. The ear is Whisper tiny.en's lower layers, frozen
-but for ``--tune-ear`` upper ones. Everything is seeded; the checkpoint is safetensors and holds the averaged
-weights; TensorBoard logs lie beside it. On a CPU the arithmetic runs in bfloat16 under autocast.
+Three stages in one resumable, seeded run (a file with ``system = "paper"`` trains the paper's models instead,
+see ``model.paper.train``):
+
+1. **ear**: Whisper tiny.en's lower layers learn to name the phone at each of their tokens within one window.
+   A lip shape is mostly its phone, and this lesson is denser than any curve.
+2. **teacher**: the denoiser learns to denoise at every step. One draw in two comes from the noisy end, where
+   nothing but the sound tells what to say; the ear's top layer goes on learning, phones included.
+3. **student**: starts as the teacher's copy and learns to arrive where the teacher's DDIM arrives, in 1, 2 or
+   4 steps from the same noise.
+
+Every stage leaves ``STAGE.safetensors`` (averaged weights) in the run's folder, TensorBoard logs lie beside
+them, and ``run.json`` says what was done on what. A CUDA device is used where there is one.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import os
+import platform
 import subprocess
 import sys
-import time
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
-from model.diffusion import STEPS, STUDENT_STEPS, add_noise, ddim, few_steps, spaced_steps
-from model.network import DiffSpeaker
+from model.diffusion import SCHEDULES, STEPS, STUDENT_STEPS, add_noise, ddim, few_steps, spaced_steps
+from model.network import DiffSpeaker, Ear
+from model.options import OptionError, as_table, load, option, read, required
 from model.shape import CHANNELS, MAX_HOP_FRAMES, MAX_LOOKAHEAD_FRAMES, PREFIX_FRAMES
-from model.speech import Batch, Windows, build_strip
+from model.speech import PHONES, Batch, Windows, build_strip
+from model.trainer import Lessons, Stage, Trainer
 from model.whisper import find_whisper, load_whisper
 
-DRAWS = (
-    2  # noise and step are drawn this often per window: the ear is the costly part, so its answer is reused
-)
-TEACHER_SAMPLER_STEPS = 5
+DRAWS = 2  # noise and step are drawn this often per window: the ear is the costly part, its answer is reused
+NOISY_END = 700  # every second draw takes its step from here up
+TEACHER_SAMPLER_STEPS = 8
+PHONE_WEIGHT = 0.1  # of the ear's own lesson, while the teacher learns
 _JAW, _CLOSE = CHANNELS.index("jawOpen"), CHANNELS.index("mouthClose")
 
 
 @dataclass(frozen=True)
 class Options:
-    """The run. Minutes are wall-clock and add up over resumed runs."""
+    """Trains the default model."""
 
-    corpus: Path
-    out: Path
-    cache: Path
-    teacher_minutes: float
-    student_minutes: float
-    batch: int
-    learning_rate: float
-    tune_ear: int
-    seed: int
-    threads: int
-    max_steps: int = 0
+    system: str = option("default", "what is trained", choices=("default", "paper"))
+    corpus: Path = required("folder of Ogg files and *.jsonl with phone times", metavar="DIR")
+    out: Path = option(Path("runs/default"), "checkpoints and logs", metavar="DIR")
+    cache: Path = option(Path("runs/strip"), "the decoded corpus, made once", metavar="DIR")
+    budget_minutes: float = option(150.0, "all stages together", unit="min", minimum=0)
+    ear_share: float = option(0.4, "share of the budget for the ear", minimum=0, maximum=1)
+    student_share: float = option(0.2, "share of the budget for the student", minimum=0, maximum=1)
+    batch: int = option(40, "windows per step", minimum=1)
+    ear_rate: float = option(3e-4, "peak learning rate of the ear", minimum=0)
+    teacher_rate: float = option(6e-4, "peak learning rate of the teacher", minimum=0)
+    student_rate: float = option(2e-4, "peak learning rate of the student", minimum=0)
+    seed: int = option(0, "of everything random", minimum=0)
+    threads: int = option(2, "CPU threads", minimum=1)
+    max_steps: int = option(0, "ends each stage after so many steps; 0: never", minimum=0)
+
+    def stage(self, name: str) -> Stage:
+        """The stage of this name; the teacher gets what the others leave of the budget."""
+        shares = {"ear": self.ear_share, "student": self.student_share}
+        rates = {"ear": self.ear_rate, "teacher": self.teacher_rate, "student": self.student_rate}
+        share = shares.get(name, max(0.0, 1 - sum(shares.values())))
+        return Stage(name, share * self.budget_minutes, rates[name], self.batch, self.max_steps)
 
 
-def parse(argv: list[str] | None = None) -> Options:
-    """Command line to options."""
-    parser = argparse.ArgumentParser(prog="python -m model.train", description=__doc__.split("\n\n")[0])
-    parser.add_argument("corpus", type=Path, help="folder of Ogg files and *.jsonl with phone times")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/default"), help="checkpoints and logs (%(default)s)"
-    )
-    parser.add_argument("--cache", type=Path, default=Path("runs/strip"), help="decoded corpus (%(default)s)")
-    parser.add_argument(
-        "--teacher-minutes", type=float, default=60, help="minutes of teacher training (%(default)s)"
-    )
-    parser.add_argument(
-        "--student-minutes", type=float, default=15, help="minutes of distillation (%(default)s)"
-    )
-    parser.add_argument("--batch", type=int, default=48, help="windows per step (%(default)s)")
-    parser.add_argument(
-        "--learning-rate", type=float, default=6e-4, help="peak of the schedule (%(default)s)"
-    )
-    parser.add_argument(
-        "--tune-ear", type=int, default=0, help="upper ear layers that are trained too (%(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (%(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (%(default)s)")
-    parser.add_argument("--max-steps", type=int, default=0, help="end a stage after so many steps (0: never)")
-    return Options(**vars(parser.parse_args(argv)))
+class PhoneEar(nn.Module):
+    """The ear and what it is taught with: a phone's name per token."""
+
+    def __init__(self, ear: Ear) -> None:
+        super().__init__()
+        self.ear = ear
+        self.head = nn.Linear(ear.position.shape[1], len(PHONES))
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Audio (B, N) -> logits over ``PHONES`` (B, L, 40)."""
+        logits: Tensor = self.head(self.ear(audio))
+        return logits
+
+
+def phone_loss(logits: Tensor, phones: Tensor) -> Tensor:
+    """Cross-entropy per token; boundaries are only known to some 10 ms, hence the smoothing. Places of −100
+    have no known phone."""
+    return F.cross_entropy(logits.float().flatten(0, 1), phones.flatten(), label_smoothing=0.05)
 
 
 def draw_prefix(motion: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """A clean motion prefix as streaming gives it: the frames before a random hop, 35 % of the time none.
 
-    Returns normalised values (B, T, C), roughened so that the network does not trust them more than the
-    sound, and their mask (B, T).
+    The hop and the lookahead that it stands before are drawn from all that a session may choose. Returns
+    normalised values (B, T, C), roughened so that the network does not trust them more than the sound, and
+    their mask (B, T).
     """
     count, frames, channels = motion.shape
     back = torch.randint(1, MAX_HOP_FRAMES + MAX_LOOKAHEAD_FRAMES + 1, (count, 1), generator=generator)
@@ -94,9 +106,18 @@ def draw_prefix(motion: Tensor, generator: torch.Generator) -> tuple[Tensor, Ten
     length = torch.randint(1, PREFIX_FRAMES + 1, (count, 1), generator=generator)
     mask = ((place < stop) & (place >= stop - length)).float()
     mask = mask * (torch.rand(count, 1, generator=generator) < 0.65)
-    offset = 0.2 * torch.randn(count, 1, channels, generator=generator)
-    rough = 0.1 * torch.randn(motion.shape, generator=generator)
-    return (motion + offset + rough) * mask[..., None], mask
+    rough = 0.2 * torch.randn(count, 1, channels, generator=generator)
+    rough = rough + 0.1 * torch.randn(motion.shape, generator=generator)
+    mask, rough = mask.to(motion.device), rough.to(motion.device)
+    return (motion + rough) * mask[..., None], mask
+
+
+def draw_steps(count: int, generator: torch.Generator) -> Tensor:
+    """Diffusion steps (count,): the first half of all, the second half of the noisy end."""
+    half = count // 2
+    anywhere = torch.randint(0, STEPS, (half,), generator=generator)
+    noisy = torch.randint(NOISY_END, STEPS, (count - half,), generator=generator)
+    return torch.cat([anywhere, noisy])
 
 
 def motion_loss(net: DiffSpeaker, predicted: Tensor, target: Tensor) -> Tensor:
@@ -105,160 +126,59 @@ def motion_loss(net: DiffSpeaker, predicted: Tensor, target: Tensor) -> Tensor:
     The gap is jawOpen − mouthClose, and the lips meet where it is 0: two channels may each be nearly right
     and still leave a /p/ open.
     """
-    difference = predicted - target
+    difference = predicted.float() - target
     loss = difference.square().mean() + difference.diff(dim=1).square().mean()
     gap = difference[..., _JAW] * net.std[_JAW] - difference[..., _CLOSE] * net.std[_CLOSE]
-    return loss + 0.5 * (gap / net.std[_JAW]).square().mean()
+    return loss + (gap / net.std[_JAW]).square().mean()
 
 
-def repeat(x: Tensor) -> Tensor:
-    """Each window once per draw."""
-    return x.repeat(DRAWS, *([1] * (x.dim() - 1)))
+def train_ear(net: PhoneEar, lessons: Lessons, options: Options, log: SummaryWriter) -> PhoneEar:
+    """Phones from sound; the convolutions stay Whisper's."""
+    ear = [*net.ear.layers.parameters(), net.ear.position]
+    trainer = Trainer(
+        net, options.stage("ear"), [(ear, 1.0), ([*net.head.parameters()], 5.0)], options.seed + 1
+    )
+
+    def loss_of(batch: Batch, _: torch.Generator) -> Tensor:
+        return phone_loss(net(batch.audio), batch.phones)
+
+    trainer.run(lessons, loss_of, options.out / "ear.safetensors", log)
+    return trainer.average
 
 
-class Trainer:
-    """One stage's state: the network in training, its moving average, the optimiser, the minutes spent."""
+def train_teacher(
+    net: DiffSpeaker, head: nn.Linear, lessons: Lessons, options: Options, log: SummaryWriter
+) -> DiffSpeaker:
+    """Denoising at every step; the ear's top layer moves at a tenth of the pace."""
+    top = [*net.ear.layers[-1].parameters()]
+    rest = [p for name, p in net.named_parameters() if not name.startswith("ear.")]
+    trainer = Trainer(net, options.stage("teacher"), [(rest, 1.0), (top, 0.1)], options.seed + 2)
 
-    def __init__(self, net: DiffSpeaker, options: Options, minutes: float, peak: float) -> None:
-        self.net, self.average = net, deepcopy(net).eval()
-        self.options, self.minutes, self.peak = options, minutes, peak
-        self.generator = torch.Generator().manual_seed(options.seed + 1)
-        for parameter in net.ear.parameters():
-            parameter.requires_grad = False
-        for layer in list(net.ear.layers)[len(net.ear.layers) - options.tune_ear :]:
-            layer.requires_grad_(True)
-        ear = [p for p in net.ear.parameters() if p.requires_grad]
-        rest = [p for name, p in net.named_parameters() if not name.startswith("ear.")]
-        groups: list[dict[str, Any]] = [{"params": rest, "scale": 1.0}, {"params": ear, "scale": 0.1}]
-        self.optimiser = torch.optim.AdamW([g for g in groups if g["params"]], lr=peak, weight_decay=0.01)
-        self.spent_s, self.step = 0.0, 0
-
-    @property
-    def done(self) -> float:
-        """How much of the stage is over, 0 to 1, by its minutes or its steps, whichever is further."""
-        by_steps = self.step / self.options.max_steps if self.options.max_steps else 0.0
-        return min(1.0, max(by_steps, self.spent_s / (60 * self.minutes)))
-
-    def learning_rate(self) -> float:
-        """Linear warm-up over the first 2 % of the stage, then a cosine to 2 % of the peak."""
-        done = self.done
-        cosine = 0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * done)))
-        return self.peak * min(1.0, done / 0.02 + 0.01) * max(0.02, cosine)
-
-    def update(self, loss: Tensor) -> None:
-        """One optimiser step and one step of the moving average."""
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        rate = self.learning_rate()
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["scale"]
-        self.optimiser.step()
-        self.step += 1
-        keep = min(0.999, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, now in zip(self.average.parameters(), self.net.parameters(), strict=True):
-                if now.requires_grad:
-                    mean.lerp_(now, 1 - keep)
-
-    def save(self, path: Path) -> None:
-        """Averaged weights to ``path``; what is needed to resume, beside it."""
-        part = path.with_suffix(".part")
-        save_file(self.average.state_dict(), part)
-        part.replace(path)
-        torch.save(
-            {
-                "net": self.net.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "spent_s": self.spent_s,
-                "step": self.step,
-            },
-            path.with_suffix(".resume"),
-        )
-
-    def resume(self, path: Path) -> None:
-        """Goes on from ``save``, where there is one."""
-        state = path.with_suffix(".resume")
-        if not state.exists():
-            return
-        saved = torch.load(state, weights_only=True)
-        self.net.load_state_dict(saved["net"])
-        self.average.load_state_dict(load_file(path))
-        self.optimiser.load_state_dict(saved["optimiser"])
-        self.spent_s, self.step = saved["spent_s"], saved["step"]
-
-
-def run_stage(
-    name: str, trainer: Trainer, windows: Windows, loss_of: Any, path: Path, log: SummaryWriter
-) -> None:
-    """Trains until the stage is over, saving every two minutes and on Ctrl-C."""
-    trainer.resume(path)
-    windows.seed(
-        trainer.options.seed + trainer.step
-    )  # so that a resumed run does not draw the same windows again
-    total = 60 * trainer.minutes
-    bar = tqdm(total=round(total), initial=round(trainer.spent_s), desc=name, unit="s", disable=None)
-    saved_at, smooth = trainer.spent_s, None
-    try:
-        while trainer.done < 1:
-            started = time.monotonic()
-            batch = windows.draw(trainer.options.batch)
-            with torch.autocast("cpu", torch.bfloat16):
-                loss = loss_of(batch)
-            trainer.update(loss)
-            smooth = loss.item() if smooth is None else 0.99 * smooth + 0.01 * loss.item()
-            trainer.spent_s += time.monotonic() - started
-            bar.n = round(min(total, trainer.spent_s))
-            if trainer.step % 50 == 0:
-                log.add_scalar(f"{name}/loss", smooth, trainer.step)
-                log.add_scalar(f"{name}/learning_rate", trainer.learning_rate(), trainer.step)
-                bar.set_postfix(step=trainer.step, loss=f"{smooth:.4f}")
-            if trainer.step % 500 == 0:
-                print(f"{name} step {trainer.step} {trainer.spent_s:.0f}s loss {smooth:.4f}", flush=True)
-            if trainer.spent_s - saved_at > 120:
-                trainer.save(path)
-                saved_at = trainer.spent_s
-    finally:
-        trainer.save(path)
-        bar.close()
-
-
-def train_teacher(net: DiffSpeaker, windows: Windows, options: Options, log: SummaryWriter) -> DiffSpeaker:
-    """Denoising at uniformly drawn steps."""
-    trainer = Trainer(net, options, options.teacher_minutes, options.learning_rate)
-
-    def loss_of(batch: Batch) -> Tensor:
-        if options.tune_ear:
-            features = net.ear(batch.audio)
-        else:
-            with torch.no_grad():
-                features = net.ear(batch.audio)
-        audio = repeat(net.project(features))
+    def loss_of(batch: Batch, generator: torch.Generator) -> Tensor:
+        features = net.ear(batch.audio)
+        audio, style, noise = (repeat(x) for x in (net.project(features), batch.style, batch.noise))
         clean = repeat(net.normalise(batch.motion))
-        noise = repeat(batch.noise)
-        step = torch.randint(0, STEPS, (len(clean),), generator=trainer.generator)
-        prefix, mask = draw_prefix(clean, trainer.generator)
-        predicted = net.denoiser(
-            add_noise(clean, noise, step), audio, repeat(batch.style), step, prefix, mask
-        )
-        return motion_loss(net, predicted.float(), clean)
+        step = draw_steps(len(clean), generator).to(clean.device)
+        prefix, mask = draw_prefix(clean, generator)
+        predicted = net.denoiser(add_noise(clean, noise, step), audio, style, step, prefix, mask)
+        return motion_loss(net, predicted, clean) + PHONE_WEIGHT * phone_loss(head(features), batch.phones)
 
-    run_stage("teacher", trainer, windows, loss_of, options.out / "teacher.safetensors", log)
+    trainer.run(lessons, loss_of, options.out / "teacher.safetensors", log)
     return trainer.average
 
 
 def train_student(
-    teacher: DiffSpeaker, windows: Windows, options: Options, log: SummaryWriter
+    teacher: DiffSpeaker, lessons: Lessons, options: Options, log: SummaryWriter
 ) -> DiffSpeaker:
-    """Two steps to where the teacher's DDIM arrives, from the same noise; the ear is the teacher's."""
+    """Few steps to where the teacher's DDIM arrives, from the same noise; the ear is the teacher's."""
     net = deepcopy(teacher).train()
-    trainer = Trainer(
-        net, Options(**{**vars(options), "tune_ear": 0}), options.student_minutes, options.learning_rate / 3
-    )
+    rest = [p for name, p in net.named_parameters() if not name.startswith("ear.")]
+    trainer = Trainer(net, options.stage("student"), [(rest, 1.0)], options.seed + 3)
+    counts = list(SCHEDULES)
 
-    def loss_of(batch: Batch) -> Tensor:
+    def loss_of(batch: Batch, generator: torch.Generator) -> Tensor:
         clean = net.normalise(batch.motion)
-        prefix, mask = draw_prefix(clean, trainer.generator)
+        prefix, mask = draw_prefix(clean, generator)
         with torch.no_grad():
             features = teacher.ear(batch.audio)
             heard = teacher.project(features)
@@ -275,18 +195,24 @@ def train_student(
             losses.append(0.7 * motion_loss(net, predicted, goal) + 0.3 * motion_loss(net, predicted, clean))
             return predicted
 
-        few_steps(learn, batch.noise)
-        return 0.5 * losses[0] + losses[-1]
+        chosen = counts[int(torch.randint(len(counts), (1,), generator=generator))]
+        few_steps(learn, batch.noise, SCHEDULES[chosen])
+        return torch.stack(losses).mean()  # whatever the step, the answer should be the teacher's
 
-    run_stage("student", trainer, windows, loss_of, options.out / "student.safetensors", log)
+    trainer.run(lessons, loss_of, options.out / "student.safetensors", log)
     return trainer.average
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs both stages; returns the exit code."""
-    options = parse(argv)
+def repeat(x: Tensor) -> Tensor:
+    """Each window once per draw."""
+    return x.repeat(DRAWS, *([1] * (x.dim() - 1)))
+
+
+def train(options: Options) -> None:
+    """All three stages, then ``run.json``."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     options.out.mkdir(parents=True, exist_ok=True)
     strip = build_strip(options.corpus, options.cache, held_out=False)
     windows = Windows(strip, options.seed)
@@ -295,30 +221,49 @@ def main(argv: list[str] | None = None) -> int:
     sample = windows.draw(2048).motion
     net.mean.copy_(sample.mean((0, 1)))
     net.std.copy_(sample.std((0, 1)).clamp(min=0.02))
-    started = time.time()
     with SummaryWriter(str(options.out / "log")) as log:
-        teacher = train_teacher(net, windows, options, log)
+        listener = train_ear(PhoneEar(net.ear).to(device), windows, options, log)
+        net.ear = listener.ear
+        teacher = train_teacher(net.to(device), listener.head, windows, options, log)
         train_student(teacher, windows, options, log)
-    facts = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
-    facts |= {"hours": (options.teacher_minutes + options.student_minutes) / 60, "speech_hours": strip.hours}
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    facts |= {
-        "last_run_s": time.time() - started,
+    facts = as_table(options) | {
+        "speech_hours": round(strip.hours, 2),
+        "hardware": torch.cuda.get_device_name() if device.type == "cuda" else _cpu(options.threads),
         "student_steps": STUDENT_STEPS,
-        "commit": commit.stdout.strip(),
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        ).stdout.strip(),
     }
     (options.out / "run.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def _cpu(threads: int) -> str:
+    return f"{threads} of {os.cpu_count()} shared cores, {platform.machine()}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs what the configuration names; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0].startswith("-"):
+        print("usage: python -m model.train CONFIG.toml [--help] [--option value …]", file=sys.stderr)
+        print("Start from configs/default.toml or configs/vocaset.toml.", file=sys.stderr)
+        return 0 if argv and argv[0] in ("-h", "--help") else 2
+    config = Path(argv[0])
+    try:
+        if load(config).get("system") == "paper":
+            from model.paper import train as paper
+
+            paper.run(read(paper.Options, config, argv[1:]))
+        else:
+            train(read(Options, config, argv[1:]))
+    except KeyboardInterrupt:
+        print("Stopped; the same command goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+    except (OptionError, FileNotFoundError, ValueError) as error:
+        print(f"model.train: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("Stopped; the same command goes on from the last checkpoint.", file=sys.stderr)
-        sys.exit(130)
-    except (FileNotFoundError, ValueError) as error:
-        print(f"model.train: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(main())

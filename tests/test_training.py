@@ -14,18 +14,20 @@ from safetensors.torch import load_file
 from torch.utils.tensorboard import SummaryWriter
 
 from export.graph import INPUTS, OUTPUT, Fused, example_inputs, rounded, write_graph
-from model.diffusion import few_steps
+from model.diffusion import SCHEDULES, STEPS, few_steps
 from model.network import DiffSpeaker, Ear
-from model.shape import CHANNELS, GRID, PREFIX_FRAMES, EarShape, Shape
-from model.speech import Batch
-from model.train import Options, Trainer, draw_prefix, run_stage, train_student, train_teacher
+from model.shape import CHANNELS, GRID, PREFIX_FRAMES, TOKEN_SAMPLES, EarShape, Shape
+from model.speech import PHONES, Batch
+from model.train import Options, PhoneEar, draw_prefix, draw_steps, train_ear, train_student, train_teacher
+from model.trainer import Stage, Trainer
 from model.whisper import load_whisper, read_ctranslate2
 
 SMALL = Shape(ear=EarShape(width=48, heads=3, feed_forward=64, layers=1), width=32, feed_forward=48, layers=2)
 
 
 class LoudnessLessons:
-    """A world simple enough to be learnt in seconds: the jaw opens with the loudness of the window."""
+    """A world simple enough to be learnt in seconds: the jaw opens with the loudness of the window, and loud
+    windows are all AA."""
 
     def seed(self, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
@@ -36,12 +38,14 @@ class LoudnessLessons:
         motion = torch.zeros(count, GRID.segment_frames, len(CHANNELS))
         motion[..., CHANNELS.index("jawOpen")] = level
         noise = torch.randn(motion.shape, generator=self.generator)
-        return Batch(audio, motion, noise, torch.eye(8)[torch.zeros(count, dtype=torch.long)])
+        phones = (PHONES.index("AA") * (level > 0.5)).long().repeat(1, GRID.window_samples // TOKEN_SAMPLES)
+        return Batch(audio, motion, noise, torch.eye(1, Shape().styles).repeat(count, 1), phones)
 
 
 def options(out: Path, steps: int) -> Options:
     """A run that its steps end, not its minutes."""
-    return Options(Path(), out, Path(), 1e6, 1e6, 12, 3e-3, 0, 0, 1, max_steps=steps)
+    rates = {"ear_rate": 3e-3, "teacher_rate": 3e-3, "student_rate": 1e-3}
+    return Options(corpus=Path(), out=out, budget_minutes=1e6, batch=12, threads=1, max_steps=steps, **rates)
 
 
 def small_net() -> DiffSpeaker:
@@ -51,14 +55,20 @@ def small_net() -> DiffSpeaker:
     return net
 
 
-def test_the_teacher_learns_and_the_student_reaches_it_in_two_steps(tmp_path: Path) -> None:
+def test_the_ear_then_the_teacher_learn_and_the_student_reaches_it_in_few_steps(tmp_path: Path) -> None:
     lessons = LoudnessLessons()
     lessons.seed(0)
     with SummaryWriter(str(tmp_path)) as log:
-        teacher = train_teacher(small_net(), lessons, options(tmp_path, 150), log)  # type: ignore[arg-type]
-        student = train_student(teacher, lessons, options(tmp_path, 40), log)  # type: ignore[arg-type]
+        listener = train_ear(PhoneEar(small_net().ear), lessons, options(tmp_path, 60), log)
+        net = small_net()
+        net.ear = listener.ear
+        teacher = train_teacher(net, listener.head, lessons, options(tmp_path, 150), log)
+        student = train_student(teacher, lessons, options(tmp_path, 40), log)
     lessons.seed(99)
     batch = lessons.draw(64)
+    with torch.no_grad():
+        named = listener(batch.audio).argmax(-1)
+    assert (named == batch.phones).float().mean() > 0.8
     jaw = CHANNELS.index("jawOpen")
     with torch.no_grad():
         heard = student.listen(batch.audio)
@@ -67,22 +77,27 @@ def test_the_teacher_learns_and_the_student_reaches_it_in_two_steps(tmp_path: Pa
         def denoise(x: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
             return student.denoiser(x, heard, batch.style, step, nothing, nothing[..., 0])
 
-        answer = student.denormalise(few_steps(denoise, batch.noise))[..., jaw].mean(1)
-    assert torch.corrcoef(torch.stack([answer, batch.motion[:, 0, jaw]]))[0, 1] > 0.8
+        answers = [
+            student.denormalise(few_steps(denoise, batch.noise, steps))[..., jaw].mean(1)
+            for steps in SCHEDULES.values()
+        ]
+    for answer in answers:
+        assert torch.corrcoef(torch.stack([answer, batch.motion[:, 0, jaw]]))[0, 1] > 0.8
     assert set(load_file(tmp_path / "student.safetensors")) == set(student.state_dict())
 
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
     lessons = LoudnessLessons()
 
-    def stage(steps: int) -> Trainer:
-        trainer = Trainer(small_net(), options(tmp_path, steps), 1e6, 1e-3)
+    def stage(steps: int) -> Trainer[DiffSpeaker]:
+        net = small_net()
+        trainer = Trainer(net, Stage("stage", 1e6, 1e-3, 12, steps), [([*net.parameters()], 1.0)], seed=0)
 
-        def loss_of(batch: Batch) -> torch.Tensor:
-            return trainer.net.listen(batch.audio).square().mean()
+        def loss_of(batch: Batch, _: torch.Generator) -> torch.Tensor:
+            return net.listen(batch.audio).square().mean()
 
         with SummaryWriter(str(tmp_path)) as log:
-            run_stage("stage", trainer, lessons, loss_of, tmp_path / "net.safetensors", log)  # type: ignore[arg-type]
+            trainer.run(lessons, loss_of, tmp_path / "net.safetensors", log)
         return trainer
 
     assert stage(2).step == 2
@@ -91,6 +106,13 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
     finished = stage(5)
     for one, other in zip(again.net.parameters(), finished.net.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_half_of_the_diffusion_steps_are_drawn_where_only_the_sound_tells() -> None:
+    steps = draw_steps(2000, torch.Generator().manual_seed(0))
+    assert steps.min() >= 0 and steps.max() < STEPS
+    assert steps[:1000].float().mean() == pytest.approx(500, abs=50)
+    assert steps[1000:].min() >= 700
 
 
 def test_a_prefix_is_a_few_frames_before_a_hop_or_absent() -> None:
