@@ -1,0 +1,1 @@
+"""Three questions that the DiffSpeaker paper leaves open, one command each: docs/experiments.md."""
