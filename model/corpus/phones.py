@@ -1,0 +1,129 @@
+"""What engines call the sounds of English, turned into ARPABET without stress; and which times are doubtful.
+
+Three alphabets come in. Flite and Festival speak ARPABET with allophones (``ax``, ``dx``), which are looked
+up one by one. eSpeak NG speaks IPA, and Kokoro and hibari an alphabet of one character per sound made from it
+(misaki: ``A`` is the vowel of "day"); both are read by the longest match in one table. In the second kind a
+stress mark is a token with a length of its own: it is shared between its neighbours. An IPA symbol that no
+rule names is left out, and its time with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+from model.align import SILENCE, Phone
+
+Token = tuple[str, float, float]  # an engine's symbol, start_s, end_s
+
+_ALLOPHONES = {
+    **{"ax": "AH", "axr": "ER", "dx": "T", "nx": "N", "hv": "HH", "wh": "W", "ix": "IH"},
+    **{"el": "AH L", "em": "AH M", "en": "AH N"},
+}
+_PAUSES = ("pau", "h#", "brth", "sil", "ssil")
+
+# Longest match first. Diphthongs of every accent fall on the nearest one that ARPABET has.
+_IPA = {
+    **{"aɪə": "AY AH", "aɪɚ": "AY ER", "aɪ": "AY", "əɪ": "AY", "oɪ": "OY", "ɔɪ": "OY"},
+    **{"eɪ": "EY", "ei": "EY", "ɛə": "EH AH", "eə": "EH AH", "iə": "IY AH", "ɪə": "IH AH", "ʊə": "UH AH"},
+    **{"aʊ": "AW", "æʊ": "AW", "ʌʉ": "AW", "oʊ": "OW", "əʊ": "OW", "əu": "OW", "ʌʊ": "OW"},
+    **{"oə": "AO", "ɔə": "AO", "ɑə": "AA", "aa": "AA", "tʃ": "CH", "dʒ": "JH"},
+    **{"ɜɹ": "ER", "ʌɹ": "ER", "ɜ": "ER", "ɚ": "ER", "ɝ": "ER"},
+    **{"ɑ": "AA", "ɒ": "AA", "a": "AE", "æ": "AE", "ʌ": "AH", "ə": "AH", "ɐ": "AH", "ᵊ": "AH", "ɔ": "AO"},
+    **{"ɛ": "EH", "e": "EH", "ɪ": "IH", "ᵻ": "IH", "i": "IY", "ʊ": "UH", "u": "UW", "ʉ": "UW", "o": "OW"},
+    **{"A": "EY", "I": "AY", "O": "OW", "Q": "OW", "W": "AW", "Y": "OY", "ʤ": "JH", "ʧ": "CH", "T": "T"},
+    **{"b": "B", "d": "D", "ð": "DH", "f": "F", "ɡ": "G", "g": "G", "h": "HH", "j": "Y", "k": "K", "x": "K"},
+    **{"l": "L", "ɫ": "L", "ɬ": "L", "m": "M", "n": "N", "ŋ": "NG", "p": "P", "ɹ": "R", "r": "R", "s": "S"},
+    **{"ʃ": "SH", "t": "T", "ɾ": "T", "ʔ": "T", "θ": "TH", "v": "V", "w": "W", "ʍ": "W", "z": "Z", "ʒ": "ZH"},
+}
+_LONGEST = max(map(len, _IPA))
+_STRESS = "ˈˌ"
+_MODIFIERS = "ː:̩̪ʲʰ"  # they belong to the sound before them
+_VOWEL_LETTERS = "ɑɒaæʌəɐᵊɔɛeɜɚɝɪᵻiʊuʉoAIOQWY"
+
+MEDIAN_DEVIATION_S = 0.030
+LARGEST_DEVIATION_S = 0.250
+LONGEST_PHONE_S = 0.450
+
+
+def from_allophones(tokens: Sequence[Token]) -> list[Phone]:
+    """Flite's and Festival's segments as ARPABET; pauses are left out."""
+    phones: list[Phone] = []
+    for name, start, end in tokens:
+        if name not in _PAUSES:
+            phones += _shared(_ALLOPHONES.get(name, name.upper()).split(), start, end)
+    return phones
+
+
+def from_ipa(tokens: Sequence[Token]) -> list[Phone]:
+    """The tokens of one word as ARPABET.
+
+    A sound may span several tokens, and a token may hold several sounds, which then share its time equally.
+    """
+    letters = [
+        letter for text, start, end in _without_marks(tokens) for letter in _shared(list(text), start, end)
+    ]
+    phones: list[Phone] = []
+    at = 0
+    while at < len(letters):
+        names, length = _longest_match([letter for letter, _, _ in letters[at : at + _LONGEST + 1]])
+        phones += _shared(names, letters[at][1], letters[at + length - 1][2])
+        at += length
+    return phones
+
+
+def _longest_match(ahead: Sequence[str]) -> tuple[list[str], int]:
+    """The phones of the next sound and how many letters it takes; an unknown letter is no phone."""
+    if ahead[:2] == ["ə", "ɹ"] and (len(ahead) < 3 or ahead[2] not in _VOWEL_LETTERS):
+        return ["ER"], 2
+    for length in range(min(_LONGEST, len(ahead)), 0, -1):
+        if names := _IPA.get("".join(ahead[:length])):
+            return names.split(), length
+    return [], 1
+
+
+def _without_marks(tokens: Sequence[Token]) -> list[Token]:
+    """Stress and length as tokens of their own give their time away; inside a token they are dropped."""
+    kept: list[Token] = []
+    starts_early: float | None = None
+    for text, start, end in tokens:
+        sounds = "".join(letter for letter in text if letter not in _STRESS + _MODIFIERS)
+        if sounds:
+            kept.append((sounds, start if starts_early is None else starts_early, end))
+            starts_early = None
+        elif text:
+            middle = (start + end) / 2 if text in _STRESS else end
+            starts_early = middle
+            if kept:
+                kept[-1] = (kept[-1][0], kept[-1][1], middle)
+    return kept
+
+
+def _shared(names: Sequence[str], start: float, end: float) -> list[Phone]:
+    """The sounds one after another in equal parts of the time."""
+    part = (end - start) / max(len(names), 1)
+    return [(name, start + n * part, start + (n + 1) * part) for n, name in enumerate(names)]
+
+
+def why_doubtful(phones: Sequence[Phone], by_engine: Sequence[Phone] | None = None) -> str:
+    """Why an utterance's times are not believed, or an empty string.
+
+    ``phones`` are the times to be kept; ``by_engine`` those of the same phones by the engine itself, where it
+    has only an opinion. Two independent witnesses that agree are believed.
+    """
+    spoken = [phone for phone in phones if phone[0] != SILENCE]
+    if not spoken:
+        return "nothing was said"
+    name, start, end = max(spoken, key=lambda phone: phone[2] - phone[1])
+    if end - start > LONGEST_PHONE_S:
+        return f"{name} lasts {(end - start) * 1000:.0f} ms"
+    if by_engine is None:
+        return ""
+    if [name for name, _, _ in spoken] != [name for name, _, _ in by_engine]:
+        return "the engine spoke other phones"
+    apart = [abs(ours[1] - theirs[1]) for ours, theirs in zip(spoken, by_engine, strict=True)]
+    if median(apart) > MEDIAN_DEVIATION_S:
+        return f"the median boundary is {median(apart) * 1000:.0f} ms from the engine's"
+    if max(apart) > LARGEST_DEVIATION_S:
+        return f"a boundary is {max(apart) * 1000:.0f} ms from the engine's"
+    return ""
