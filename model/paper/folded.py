@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.diffusion import Denoise, ddim, published_steps
 from model.paper.network import PaperDenoiser
@@ -42,15 +42,17 @@ def from_noise(image: Tensor) -> Tensor:
     return torch.cat([image, nothing, nothing[..., :1]], dim=-1)
 
 
-class Folded:
+class Folded(nn.Module):
     """A denoiser's two affine maps as one, for as long as its weights stay as they are."""
 
     def __init__(self, denoiser: PaperDenoiser) -> None:
+        super().__init__()
         self.denoiser = denoiser
-        with torch.no_grad():
-            embed, decode = denoiser.vertice_map, denoiser.motion_decoder
-            self.weight = embed.weight @ decode.weight
-            self.bias = embed.weight @ decode.bias
+        embed, decode = denoiser.vertice_map, denoiser.motion_decoder
+        self.register_buffer("weight", (embed.weight @ decode.weight).detach(), persistent=False)
+        self.register_buffer("bias", (embed.weight @ decode.bias).detach(), persistent=False)
+        self.weight: Tensor
+        self.bias: Tensor
 
     def predict(
         self, coordinates: Tensor, audio: Tensor, tokens: list[Tensor], tables: tuple[Tensor, Tensor]

@@ -59,21 +59,28 @@ class Timing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The network's file and what it computes.
 
-    Graph inputs: ``audio`` float32 (B, window_samples) in [-1, 1]; ``noise`` float32 (B, T, C), standard
+    Graph inputs: ``audio`` float32 (B, window_samples) in [-1, 1]; ``noise`` float32 (B, T, N), standard
     normal; ``prefix`` float32 (B, T, C), frames already emitted, in output units; ``prefix_mask`` float32
     (B, T), 1 where the prefix holds; ``style`` float32 (B, S), weights over ``styles`` that sum to 1, then
     for each of ``style_scales`` its factor − 1. Output: ``motion`` float32 (B, T, C).
-    T = segment_frames, C = len(channels), S = len(styles) + len(style_scales); only B is dynamic.
+    T = segment_frames, C = frame_width, S = len(styles) + len(style_scales); only B is dynamic. N is
+    ``noise_width``, or C where that is 0. Where ``prefix_frames`` is 0, the graph has neither ``prefix`` nor
+    ``prefix_mask``.
     """
 
     file: str
     denoise_steps: int
     parameters: int
     precision: str
+    noise_width: int = 0
 
 
 class Motion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a frame is: the kind, its channels in order, and the unit of one value."""
+    """What the model's frame is: the kind, its channels in order, and the unit of one value.
+
+    ``coefficients`` are named by ``channels``. ``vertices`` are offsets from the rig's template, x y z of
+    each vertex in turn; they have no names, so ``channels`` is empty.
+    """
 
     kind: Literal["coefficients", "vertices"]
     channels: list[str]
@@ -83,11 +90,12 @@ class Motion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The face: ``file`` (npz: template (V,3), basis (C,V,3), metres), ``avatar`` (glb, named morphs)."""
+    """The face: ``file`` (npz: template (V,3), basis (len(channels),V,3), metres) and ``avatar`` (glb with
+    named morphs), None where there is none to show."""
 
     name: str
     file: str
-    avatar: str
+    avatar: str | None
     vertices: int
     licence: str
 
@@ -121,6 +129,16 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     training: Training
     files: dict[str, str]
     style_scales: list[str] = []
+
+    @property
+    def frame_width(self) -> int:
+        """C, the values in one frame of the model: a coefficient per channel, or x y z of each vertex."""
+        return 3 * self.rig.vertices if self.motion.kind == "vertices" else len(self.motion.channels)
+
+    @property
+    def noise_width(self) -> int:
+        """N, the values of noise that the model takes for one frame."""
+        return self.model.noise_width or self.frame_width
 
 
 def sha256(path: Path) -> str:
@@ -188,15 +206,19 @@ def _check(manifest: Manifest, bundle: Path) -> None:
     ):
         raise refuse("its context_samples contradict hop and lookahead")
     channels = manifest.motion.channels
-    if not channels or len(set(channels)) != len(channels):
+    if manifest.motion.kind == "vertices" and channels:
+        raise refuse("it moves vertices, which have no channel names")
+    if manifest.motion.kind == "coefficients" and (not channels or len(set(channels)) != len(channels)):
         raise refuse("its channel names are empty or repeat")
+    if manifest.rig.vertices < 1 or manifest.model.noise_width < 0:
+        raise refuse("its rig's vertices and its noise's width must be positive")
     if not manifest.styles or manifest.default_style not in manifest.styles:
         raise refuse("its default style is not among its styles")
     if len({*manifest.styles, *manifest.style_scales}) != len(manifest.styles) + len(manifest.style_scales):
         raise refuse("two of its styles and style scales have the same name")
-    for name in (manifest.model.file, manifest.rig.file, manifest.rig.avatar):
-        if name not in manifest.files:
-            raise refuse(f"{name} is not in its list of files")
+    for part in (manifest.model.file, manifest.rig.file, manifest.rig.avatar):
+        if part is not None and part not in manifest.files:
+            raise refuse(f"{part} is not in its list of files")
     for name, expected in manifest.files.items():
         if Path(name).name != name:
             raise refuse(f"the file name {name!r} leaves the bundle's folder")

@@ -58,11 +58,11 @@ class State(Enum):
 
 @dataclass(frozen=True, eq=False)
 class WindowRequest:
-    """A window with everything that the model needs, T = segment_frames, C channels, S styles.
+    """A window with everything that the model needs; the sizes are ``streamer.contract.manifest.Model``'s.
 
     Attributes:
         window: the samples and the frame numbers.
-        noise: float32 (T, C). prefix: float32 (T, C). prefix_mask: float32 (T,). style: float32 (S,).
+        noise: float32 (T, N). prefix: float32 (T, C). prefix_mask: float32 (T,). style: float32 (S,).
     """
 
     window: Window
@@ -94,12 +94,11 @@ class Session:
         self.manifest = manifest
         self.options = options
         self.grid = manifest.timing.grid()
-        self._channels = len(manifest.motion.channels)
         self._style = dict(options.style)
         self._style_vector = style_vector(options.style, manifest)
         self._resampler = Resampler(options.sample_rate_hz, self.grid.sample_rate_hz)
         self._windower = Windower(self.grid, options.hop_frames, options.lookahead_frames)
-        self._crossfader = Crossfader(self.grid, self._channels, manifest.timing.prefix_frames)
+        self._crossfader = Crossfader(self.grid, manifest.frame_width, manifest.timing.prefix_frames)
         self._pending: deque[Window] = deque()
         self._out: WindowRequest | None = None
         self._state = State.IDLE
@@ -210,8 +209,8 @@ class Session:
             return None
         window = self._pending.popleft()
         values, mask = self._crossfader.prefix(window)
-        frames = self.grid.segment_frames
-        normal = noise.for_frames(self.options.seed, window.epoch, window.first_frame, frames, self._channels)
+        frames, width = self.grid.segment_frames, self.manifest.noise_width
+        normal = noise.for_frames(self.options.seed, window.epoch, window.first_frame, frames, width)
         self._out = WindowRequest(window, normal, values, mask, self._style_vector)
         return self._out
 

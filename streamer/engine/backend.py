@@ -28,7 +28,6 @@ F32 = npt.NDArray[np.float32]
 log = logging.getLogger(__name__)
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_INPUTS = ("audio", "noise", "prefix", "prefix_mask", "style")
 _OUTPUT = "motion"
 
 
@@ -112,8 +111,8 @@ class OnnxBackend:
         """
         arrays = self._arrays(len(requests))
         for row, request in enumerate(requests):
-            for name in _INPUTS:
-                arrays[name][row] = getattr(request, name)
+            for name, array in arrays.items():
+                array[row] = getattr(request, name)
         return self._run(arrays)
 
     def warm_up(self, max_batch: int = 1) -> None:
@@ -151,14 +150,14 @@ class OnnxBackend:
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """What the manifest says of each input and the output, without the batch."""
         manifest = self._bundle.manifest
-        frames, channels = manifest.timing.segment_frames, len(manifest.motion.channels)
+        frames, width = manifest.timing.segment_frames, manifest.frame_width
+        prefix = {"prefix": (frames, width), "prefix_mask": (frames,)}
         return {
             "audio": (manifest.timing.window_samples,),
-            "noise": (frames, channels),
-            "prefix": (frames, channels),
-            "prefix_mask": (frames,),
+            "noise": (frames, manifest.noise_width),
+            **(prefix if manifest.timing.prefix_frames else {}),
             "style": (len(manifest.styles) + len(manifest.style_scales),),
-            _OUTPUT: (frames, channels),
+            _OUTPUT: (frames, width),
         }
 
     def _check_graph(self) -> None:
@@ -180,8 +179,11 @@ class OnnxBackend:
 
     def _arrays(self, batch: int) -> dict[str, F32]:
         if batch not in self._gathered:
-            shapes = self._shapes()
-            self._gathered[batch] = {name: np.zeros((batch, *shapes[name]), np.float32) for name in _INPUTS}
+            self._gathered[batch] = {
+                name: np.zeros((batch, *shape), np.float32)
+                for name, shape in self._shapes().items()
+                if name != _OUTPUT
+            }
         return self._gathered[batch]
 
     def _run(self, arrays: dict[str, F32]) -> F32:

@@ -26,8 +26,8 @@ class Rig:
     """The face as a linear map, V vertices and C channels: ``template + coefficients @ basis``.
 
     Attributes:
-        template: float32 (V, 3), metres. basis: float32 (C, V, 3), metres per unit of a coefficient.
-        faces: integers (F, 3), triangles.
+        template: float32 (V, 3), metres. basis: float32 (C, V, 3), metres per unit of a coefficient; C is 0
+            where the model itself moves vertices. faces: integers (F, 3), triangles.
     """
 
     template: F32
@@ -58,9 +58,10 @@ class Bundle:
         return self.folder / self.manifest.model.file
 
     @property
-    def avatar_file(self) -> Path:
-        """The face for renderers, with named morph targets."""
-        return self.folder / self.manifest.rig.avatar
+    def avatar_file(self) -> Path | None:
+        """The face for renderers, with named morph targets; None where the bundle has none."""
+        avatar = self.manifest.rig.avatar
+        return None if avatar is None else self.folder / avatar
 
     @cached_property
     def rig(self) -> Rig:
@@ -88,10 +89,12 @@ class Bundle:
             raise self._refusal(f"{name} names other channels than the manifest, or in another order")
         return Rig(template, basis, faces)
 
-    def vertices(self, coefficients: F32) -> F32:
-        """The face's vertices in metres, float32 (n, V, 3), from coefficients float32 (n, C)."""
+    def vertices(self, frames: F32) -> F32:
+        """The face's vertices in metres, float32 (n, V, 3), from the model's frames, float32 (n, C)."""
         rig = self.rig
-        offsets = coefficients.astype(np.float32) @ rig.basis.reshape(len(rig.basis), -1)
+        offsets = frames.astype(np.float32)
+        if self.manifest.motion.kind == "coefficients":
+            offsets = offsets @ rig.basis.reshape(len(rig.basis), -1)
         moved: F32 = rig.template + offsets.reshape(-1, *rig.template.shape)
         return moved
 

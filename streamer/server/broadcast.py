@@ -40,7 +40,6 @@ class Broadcast:
         self.frames = 0
         """Frames published since the start."""
         self._bundle = bundle
-        self._native = bundle.manifest.motion.kind
         self._rate_hz = bundle.manifest.timing.sample_rate_hz
         self._vertices_off_loop = vertices_off_loop
         self._metrics = metrics
@@ -53,8 +52,8 @@ class Broadcast:
     async def publish(self, block: FrameBlock) -> None:
         """Sends a block's frames. Calls must not overlap."""
         wanted = {subscriber.output for subscriber in self.subscribers if subscriber.output is not None}
-        values: dict[wire.Kind, F32] = {self._native: block.values}
-        if self._native == "coefficients" and any(output.kind == "vertices" for output in wanted):
+        values: dict[wire.Kind, F32] = {"coefficients": block.values}
+        if any(output.kind == "vertices" for output in wanted):
             values["vertices"] = await self._vertices(block.values)
         emitted = self._clock()
         encoded = {output: self._encode(block, values[output.kind], output, emitted) for output in wanted}
@@ -110,9 +109,9 @@ class Broadcast:
             )
         )
 
-    async def _vertices(self, coefficients: F32) -> F32:
+    async def _vertices(self, frames: F32) -> F32:
         if self._vertices_off_loop:
-            vertices = await asyncio.to_thread(self._bundle.vertices, coefficients)
+            vertices = await asyncio.to_thread(self._bundle.vertices, frames)
         else:
-            vertices = self._bundle.vertices(coefficients)
-        return vertices.reshape(len(coefficients), -1)
+            vertices = self._bundle.vertices(frames)
+        return vertices.reshape(len(frames), -1)

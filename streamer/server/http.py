@@ -85,10 +85,11 @@ class Site:
         self._metrics = metrics
         self._is_ready = is_ready
         self._places = {
-            "avatar.glb": bundle / manifest.rig.avatar,
             "rig.npz": bundle / manifest.rig.file,
             "bundle.json": bundle / MANIFEST_NAME,
         }
+        if manifest.rig.avatar is not None:
+            self._places["avatar.glb"] = bundle / manifest.rig.avatar
 
     async def respond(self, request: Request) -> Response:
         """The answer to a request that is not a WebSocket's."""

@@ -85,12 +85,11 @@ class Hub:
                 if windows == _COLD_WINDOWS:
                     self._denoiser.forget()
 
-        if manifest.motion.kind == "coefficients":
-            still = np.zeros((session.options.hop_frames, len(manifest.motion.channels)), np.float32)
-            await asyncio.to_thread(self.bundle.vertices, still)  # reads the rig
-            started = self.clock()
-            await asyncio.to_thread(self.bundle.vertices, still)
-            self._vertices_off_loop = self.clock() - started > _MAX_ON_LOOP_S
+        still = np.zeros((session.options.hop_frames, manifest.frame_width), np.float32)
+        await asyncio.to_thread(self.bundle.vertices, still)  # reads the rig
+        started = self.clock()
+        await asyncio.to_thread(self.bundle.vertices, still)
+        self._vertices_off_loop = self.clock() - started > _MAX_ON_LOOP_S
         self.is_accepting = True
 
     def open(self, name: str, audio: wire.AudioFormat, hello: wire.Hello | None = None) -> Stream:

@@ -164,7 +164,7 @@ class Stream:
             bundle=f"{manifest.name} {manifest.version}",
             kind=output.kind,
             dtype=output.dtype,
-            width=3 * manifest.rig.vertices if is_vertices else len(manifest.motion.channels),
+            width=3 * manifest.rig.vertices if is_vertices else manifest.frame_width,
             scale=wire.scale_of(output.kind, output.dtype),
             channels=manifest.motion.channels,
             unit="metre" if is_vertices else manifest.motion.unit,
