@@ -1,8 +1,8 @@
 """The bundle's avatar as numpy arrays, read from its GLB (glTF 2.0, binary).
 
 Reads what ``export/rig/glb.py`` writes and no more: one binary buffer, plain and sparse accessors, one
-primitive per mesh, textures inside the file, no node transforms. Colours come out linear. Corners of all meshes lie in
-one table, so that a face is moved by one matrix product.
+primitive per mesh, textures inside the file, no node transforms. Colours come out linear. Corners of all
+meshes lie in one table, so that a face is moved by one matrix product.
 """
 
 from __future__ import annotations
@@ -170,15 +170,14 @@ class _Reader:
     def material(self, index: int) -> Material:
         material = self.gltf["materials"][index]
         surface = material["pbrMetallicRoughness"]
-        texture = None
+        texture: F32 | None = None
         if "baseColorTexture" in surface:
             source = self.gltf["textures"][surface["baseColorTexture"]["index"]]["source"]
             view = self.gltf["bufferViews"][self.gltf["images"][source]["bufferView"]]
             start = view.get("byteOffset", 0)
             picture = Image.open(BytesIO(self.blob[start : start + view["byteLength"]]))
-            pixels = np.asarray(picture, np.float32) / 255
-            pixels[..., :3] = srgb_to_linear(pixels[..., :3])
-            texture = pixels
+            texture = np.asarray(picture, np.float32) / np.float32(255)
+            texture[..., :3] = srgb_to_linear(texture[..., :3])
         extension = material.get("extensions", {}).get("KHR_materials_specular", {})
         return Material(
             name=material.get("name", ""),

@@ -36,6 +36,7 @@ _COLOURS = (
 )
 _SKY, _GROUND = _colour(1.0, 0.99, 0.98, 0.46), _colour(0.80, 0.66, 0.58, 0.26)
 _WRAP = _colour(0.34, 0.16, 0.11, 1.0)
+_LEAST_ROUGHNESS = 0.28  # lamps are as large as windows: a glint on a wet eye is no point
 _BACKDROP = ((0.0, (0x59, 0x63, 0x6F)), (0.55, (0x33, 0x3B, 0x46)), (1.0, (0x19, 0x1D, 0x24)))
 
 
@@ -67,12 +68,12 @@ def shade(material: Material, albedo: F32, normals: F32, view: F32, ambient: F32
         light += falling[0] * _COLOURS[0]
     light += falling[1] * _COLOURS[1] + falling[2] * _COLOURS[2]
     if material.name == "mouth":
-        light += np.float32(0.3)
+        light += np.float32(0.3) * ambient
     out = albedo * light
     # A highlight of each lamp, and the soft room in whatever is seen at a glance.
     away = np.clip(1 - facing, 0, 1)
     fresnel = np.float32(0.04) + np.float32(0.96) * away * np.square(np.square(away))
-    sharpness = np.float32(min(2 / max(material.roughness, 0.22) ** 4 - 2, 900.0))
+    sharpness = np.float32(min(2 / max(material.roughness, _LEAST_ROUGHNESS) ** 4 - 2, 900.0))
     strength = fresnel * np.float32(material.specular * (sharpness + 8) / (8 * np.pi))
     for k, colour in enumerate(_COLOURS):
         half = view + _LAMPS[k][:, None]
@@ -87,7 +88,7 @@ def _dot(u: F32, v: F32) -> F32:
 
 
 def backdrop(height: int, width: int) -> F32:
-    """The wall behind the head: a soft gradient, linear light as ``develop`` takes it, float32 (3, height, width)."""
+    """The wall behind the head: a soft gradient, linear light, float32 (3, height, width)."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     scale = max(height, width)
     x, y = (x - (width - 1) / 2) / scale, (y - 0.46 * (height - 1)) / scale
@@ -97,7 +98,8 @@ def backdrop(height: int, width: int) -> F32:
     wall = np.stack([np.interp(place, stops, shades[k]) for k in range(3)], -1)
     # Dithered, so that it does not band; the same grain in every picture, or a film would flicker.
     wall += np.random.default_rng(0).uniform(-0.5, 0.5, (height, width, 1)) / 255
-    return np.interp(wall.transpose(2, 0, 1), _CURVE / 255, _LIGHT).astype(np.float32)
+    undeveloped = np.interp(wall.transpose(2, 0, 1), _CURVE / 255, _LIGHT)
+    return np.asarray(undeveloped, np.float32)
 
 
 def _film_curve(light: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

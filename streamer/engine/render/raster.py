@@ -47,7 +47,7 @@ def nearness(buffer: U64) -> F32:
 def faces_us(points: F64, triangles: I32) -> npt.NDArray[np.bool_]:
     """Which triangles wind counter-clockwise in the picture: points (C, ≥ 2), triangles (T, 3) -> (T,)."""
     x, y = points[:, 0].take(triangles), points[:, 1].take(triangles)
-    return _edges(x, y)[2].sum(1) < 0
+    return np.asarray(_edges(x, y)[2].sum(1) < 0)
 
 
 def draw(points: F64, triangles: I32, numbers: I64, buffer: U64, size: tuple[int, int]) -> None:
@@ -96,7 +96,7 @@ def draw(points: F64, triangles: I32, numbers: I64, buffer: U64, size: tuple[int
 
 
 def weights(points: F64, triangles: I32, at: I64, triangle: I64, width: int) -> F32:
-    """Barycentric weights, float32 (3, N), of the samples ``at`` (row · width + column) in their triangles."""
+    """Barycentric weights, float32 (3, N), of samples ``at`` (row · width + column) in their triangles."""
     x, y = points[:, 0].take(triangles), points[:, 1].take(triangles)
     ux, uy, vx, vy = x[:, 1] - x[:, 0], y[:, 1] - y[:, 0], x[:, 2] - x[:, 0], y[:, 2] - y[:, 0]
     with np.errstate(divide="ignore", invalid="ignore"):

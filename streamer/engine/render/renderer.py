@@ -25,6 +25,10 @@ U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
 
 _FOV_DEGREES = 22.0
+_FACE_M = 0.07  # how far the face lies before the head's middle; the camera turns around it
+# Materials seen through a hole in the face; how far the rim's shade reaches, and a gain.
+_HOLES = {"mouth": "mouth", "mouth wall": "mouth", "eye": "eye"}
+_REACH_M = {"mouth": (0.0025, 1.3), "eye": (0.0025, 1.7)}
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class View:
 
 HEAD = View()
 LOWER_FACE = View(-0.128, 0.012, 0.13)
+MOUTH = View(-0.112, -0.030, 0.082)
 
 
 class Renderer:
@@ -60,12 +65,18 @@ class Renderer:
         self._textures = [self._fitting(m, k) for k, m in enumerate(avatar.materials)]
         ambient, lit = bake(avatar, light.KEY)
         self._still = np.stack([*avatar.uvs.T, ambient, lit])  # what no coefficient changes of a corner
+        self._within = {
+            kind: [k for k, m in enumerate(avatar.materials) if _HOLES.get(m.name) == kind]
+            for kind in _REACH_M
+        }
         self._tints = np.ascontiguousarray(avatar.colours.T)
         blends = np.array([m.blend for m in avatar.materials])
         culled = np.array([not m.double_sided for m in avatar.materials])
         moving = np.zeros(len(avatar.positions), bool)
         moving[avatar.moving] = True
-        moves = moving[avatar.triangles].any(1)
+        # What lies behind a hole changes with the hole's rim, though it keeps still.
+        behind = np.array([m.name in _HOLES for m in avatar.materials])
+        moves = moving[avatar.triangles].any(1) | behind[avatar.mesh]
         opaque = ~blends[avatar.mesh]
         self._culled = culled[avatar.mesh]
         self._moving_opaque = np.flatnonzero(moves & opaque)
@@ -129,24 +140,47 @@ class Renderer:
         raster.draw(points, self.avatar.triangles[chosen], chosen + 1, buffer, self._grid)
 
     def _colours(self, points: F64, normals: F32, at: I64, buffer: U64) -> F32:
-        """Light and alpha, float32 (4, N), of the samples ``at``, whose triangles stand in ``buffer`` (N,)."""
+        """Light and alpha, float32 (4, N), of samples ``at``; what they see stands in ``buffer`` (N,)."""
         triangle = raster.seen(buffer) - 1
         weights = raster.weights(points, self.avatar.triangles, at, triangle, self._grid[1])
         mesh = self.avatar.mesh.take(triangle)
         normals = np.ascontiguousarray(normals.T)
         out = np.empty((4, len(at)), np.float32)
-        for k in np.flatnonzero(np.bincount(mesh)):
+        for k in np.flatnonzero(np.bincount(mesh)).tolist():
             mine = np.flatnonzero(mesh == k)
             corners = np.ascontiguousarray(self.avatar.triangles.take(triangle[mine], 0).T)
             share = weights[:, mine]
             u, v, ambient, lit = _blend(self._still, corners, share)
+            if hole := _HOLES.get(self.avatar.materials[k].name):
+                enters = self._entering(at[np.isin(mesh, self._within[hole])], at[mine], hole)
+                ambient, lit = ambient * enters, lit * enters
             surface = self._surface(k, u, v, corners, share)
             normal, view = _blend(normals, corners, share), self._camera.rays.take(at[mine], 1)
-            out[:3, mine] = light.shade(
-                self.avatar.materials[k], surface[:3], normal, view, ambient, lit
-            )
+            out[:3, mine] = light.shade(self.avatar.materials[k], surface[:3], normal, view, ambient, lit)
             out[3, mine] = surface[3]
         return out
+
+    def _entering(self, hole: I64, at: I64, kind: str) -> F32:
+        """How much light enters through a hole in the face: float32 (N,), 0 to 1, at samples ``at`` (N,).
+
+        It is the share of the hole's samples in the square around: nothing gets in through lips that all but
+        meet, and what lies under a lip's or a lid's edge is half in the dark.
+        """
+        width = self._grid[1]
+        reach, gain = _REACH_M[kind]
+        reach_samples = max(1, round(reach * self._camera.samples_per_metre))
+        row, column = np.divmod(hole, width)
+        top, left = int(row.min()) - reach_samples - 1, int(column.min()) - reach_samples - 1
+        shape = int(row.max()) - top + reach_samples + 1, int(column.max()) - left + reach_samples + 1
+        count = np.zeros(shape, np.int32)
+        count[row - top, column - left] = 1
+        count = count.cumsum(0).cumsum(1)
+        row, column = at // width - top, at % width - left
+        below, right = row + reach_samples, column + reach_samples
+        above, before = row - reach_samples - 1, column - reach_samples - 1
+        inside = count[below, right] - count[above, right] - count[below, before] + count[above, before]
+        share = inside / (2 * reach_samples + 1) ** 2
+        return np.asarray(np.minimum(gain * share, 1), np.float32)
 
     def _surface(self, mesh: int, u: F32, v: F32, corners: I32, share: F32) -> F32:
         """Albedo and alpha, float32 (4, N)."""
@@ -159,7 +193,7 @@ class Renderer:
         return np.asarray(out * material.colour[:, None])
 
     def _fitting(self, material: Material, mesh: int) -> F32 | None:
-        """The material's texture, float32 (3 or 4, H, W), halved until a texel is about as large as a sample."""
+        """The texture, float32 (3 or 4, H, W), halved until a texel is about as large as a sample."""
         texture = material.texture
         if texture is None:
             return None
@@ -167,7 +201,7 @@ class Renderer:
         points = self._camera.project(self.avatar.positions)
         texels = np.abs(_areas(self.avatar.uvs[triangles] * texture.shape[1::-1])).sum()
         samples = np.abs(_areas(points[triangles, :2])).sum()
-        for _ in range(round(max(0.0, 0.5 * np.log2(texels / max(samples, 1.0))))):
+        for _ in range(round(max(0.0, 0.5 * np.log2(max(texels, 1.0) / max(samples, 1.0))))):
             even = texture[: texture.shape[0] // 2 * 2, : texture.shape[1] // 2 * 2]
             texture = 0.25 * (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2])
         return np.ascontiguousarray(texture.transpose(2, 0, 1))
@@ -181,12 +215,13 @@ class _Camera:
         half = np.tan(np.radians(_FOV_DEGREES / 2))
         tall = (view.high - view.low) / 2 / half
         wide = view.width / 2 / (half * width / height)
-        distance = max(tall, wide) + 0.07  # the face is nearer than the head's middle
+        distance = max(tall, wide)
         turn = np.radians(view.turn_degrees)
         self._toward = np.array([np.sin(turn), 0.0, np.cos(turn)])
         self._right = np.array([np.cos(turn), 0.0, -np.sin(turn)])
         middle = (view.low + view.high) / 2
-        self._eye = np.array([0.0, middle, 0.0]) + distance * self._toward
+        self._eye = np.array([0.0, middle, _FACE_M]) + distance * self._toward
+        self.samples_per_metre = height / 2 / half / distance
         self._scale, self._centre = height / 2 / half, (width / 2, height / 2)
         row, column = np.mgrid[0:height, 0:width]
         x, y = (column + 0.5 - width / 2) / self._scale, (height / 2 - row - 0.5) / self._scale
@@ -205,7 +240,7 @@ class _Camera:
 
 def _blend(table: F32, corners: I32, share: F32) -> F32:
     """Columns of (D, C) mixed by weights (3, N) of corners (3, N): float32 (D, N)."""
-    out = table.take(corners[0], 1) * share[0]
+    out: F32 = table.take(corners[0], 1) * share[0]
     out += table.take(corners[1], 1) * share[1]
     out += table.take(corners[2], 1) * share[2]
     return out

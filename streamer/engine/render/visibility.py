@@ -1,9 +1,9 @@
 """How much of the light around it each corner of the avatar sees: soft shadows, baked once at rest.
 
-The avatar is drawn from many directions into small depth buffers; a corner that lies behind what was drawn is
-in shadow from there. Averaged over a sphere of directions that is ambient occlusion, over a cone around a lamp
-it is the lamp's soft shadow. Both are baked at rest: a chin's shadow stays where it was when the jaw drops.
-What lies inside the mouth is left lit: its darkness is painted (see ``export/rig``).
+The avatar is drawn from many directions into small depth buffers; a corner that lies behind what was drawn
+is in shadow from there. Averaged over a sphere of directions that is ambient occlusion, over a cone around a
+lamp it is the lamp's soft shadow. Both are baked at rest: a chin's shadow stays where it was when the jaw
+drops. What lies behind lips and lids is left lit here: they move too much, see ``renderer``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamer.engine.render import raster
-from streamer.engine.render.avatar import Avatar, I32
+from streamer.engine.render.avatar import I32, Avatar
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
