@@ -13,12 +13,10 @@ client. The parts add up:
 - ``server``: what else happens between the chunk's sending and the frames' leaving the crossfader.
 - ``socket``: from there to the client.
 
-The seams are measured on the same recording, offline, through the same session: ``seam_ratio`` is the
-mean step of the vertices from one frame to the next across a hop's seam, divided by the same within a hop
-(1 is perfect; with hops of two frames every second difference spans a seam, so steps are compared).
-``jitter_ratio`` is the mean second difference, divided by that of the bundle's widest window.
-``offline_online_gap`` is the LVE in mm² between the default stream and that widest window (longest hop
-and lookahead); ``offline_motion`` is the LVE of a still face against it, for scale.
+The seams are measured on the same recording, offline, through the same session, as ``model.measures`` has
+them: ``seam_ratio`` (1 is perfect); ``jitter_ratio``, the lips' mean second difference ÷ that of the bundle's
+widest window (longest hop and lookahead); ``offline_online_gap``, the LVE in mm² between the default stream
+and that widest window; ``offline_motion``, the LVE of a still face against it, for scale.
 """
 
 from __future__ import annotations
@@ -40,6 +38,8 @@ from diffspeaker_client import connect
 from tqdm import tqdm
 
 from benchmarks.provenance import percentiles, provenance, write
+from model import measures
+from model.measures import Face, bends_mm, lip_error_mm2
 from streamer.contract import wire
 from streamer.core.options import SessionOptions
 from streamer.engine.backend import OnnxBackend
@@ -184,8 +184,7 @@ def measure_seams(bundle: Bundle, speech: Path) -> dict[str, float]:
     pcm, rate = soundfile.read(speech, dtype="float32")
     backend = OnnxBackend(bundle)
     with np.load(bundle.folder / bundle.manifest.rig.file, allow_pickle=False) as rig:
-        basis = rig["basis"].astype(np.float32) * 1000
-        lips = rig["lip_vertices"]
+        face = Face(rig)
 
     def run(hop_ms: float | None, lookahead_ms: float | None) -> tuple[F32, int]:
         chosen = SessionOptions.choose(
@@ -197,22 +196,11 @@ def measure_seams(bundle: Bundle, speech: Path) -> dict[str, float]:
     timing, grid = bundle.manifest.timing, bundle.manifest.timing.grid()
     live, hop = run(None, None)
     widest, _ = run(grid.hop_ms(timing.hop.max_frames), grid.lookahead_ms(timing.lookahead.max_frames))
-
-    def vertices(motion: F32) -> F32:
-        return np.einsum("tc,cvd->tvd", motion, basis)
-
-    def lip_error(one: F32, other: F32) -> float:
-        distance = np.einsum("tc,cvd->tvd", one - other, basis[:, lips])
-        return float(np.square(distance).sum(-1).max(-1).mean())
-
-    steps = np.linalg.norm(np.diff(vertices(live), axis=0), axis=-1).mean(-1)
-    at_seam = (np.arange(len(steps)) + 1) % hop == 0
-    bends = [np.linalg.norm(np.diff(vertices(m), 2, axis=0), axis=-1).mean() for m in (live, widest)]
     return {
-        "seam_ratio": round(float(steps[at_seam].mean() / steps[~at_seam].mean()), 3),
-        "jitter_ratio": round(float(bends[0] / bends[1]), 3),
-        "offline_online_gap": round(lip_error(live, widest), 3),
-        "offline_motion": round(lip_error(0 * widest, widest), 3),
+        "seam_ratio": round(measures.seam_ratio(face, [live], hop), 3),
+        "jitter_ratio": round(float(bends_mm(face, live).mean() / bends_mm(face, widest).mean()), 3),
+        "offline_online_gap": round(lip_error_mm2(face, live, widest), 3),
+        "offline_motion": round(lip_error_mm2(face, 0 * widest, widest), 3),
     }
 
 

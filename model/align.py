@@ -15,7 +15,7 @@ utterance is normalised by its own mean, so that no result depends on what was a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,12 @@ class Aligner:
                 "PocketSphinx is not installed: pip install pocketsphinx==5.1.1"
             ) from missing
         self._decoder = Decoder(lm=None, loglevel="FATAL", cmn="batch", beam=1e-60, wbeam=1e-40, pbeam=1e-60)
+
+    def learn(self, pronunciations: Mapping[str, str]) -> None:
+        """Adds words that the dictionary lacks, each with its phones as in "K EH R AH T"."""
+        for word, phones in pronunciations.items():
+            if self._decoder.lookup_word(word) is None:
+                self._decoder.add_word(word, phones, False)
 
     def align(self, audio: F32, words: Sequence[Word]) -> list[Phone] | None:
         """Times of exactly these phones; pauses are looked for between words alone.

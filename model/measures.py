@@ -165,16 +165,16 @@ def correlation_at(pairs: Sequence[tuple[F32, F32]], lag: int) -> float:
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def best_lag_ms(pairs: Sequence[tuple[F32, F32]], fps: int) -> float:
+def best_lag_ms(pairs: Sequence[tuple[F32, F32]], fps: int, lags: range = LAGS) -> float:
     """How late the first curve of each pair is against the second, by the peak of ``correlation_at`` over
-    ``LAGS``, refined by the parabola through the three points around it."""
-    found = [correlation_at(pairs, lag) for lag in LAGS]
+    ``lags``, refined by the parabola through the three points around it."""
+    found = [correlation_at(pairs, lag) for lag in lags]
     best = int(np.argmax(found))
     bend = 0.0
     if 0 < best < len(found) - 1:
         before, at, after = found[best - 1 : best + 2]
         bend = 0.5 * (before - after) / (before - 2 * at + after)
-    return 1000 * (LAGS[best] + bend) / fps
+    return 1000 * (lags[best] + bend) / fps
 
 
 # ---- in space ----------------------------------------------------------------------------------------------
@@ -239,10 +239,18 @@ def blinks(motion: F32) -> int:
 # ---- pauses, and speech without words ----------------------------------------------------------------------
 
 
-def pause_frames(phones: Sequence[Phone], frames: int, fps: int) -> npt.NDArray[np.bool_]:
-    """Which of the frames lie in a silence that began at least 200 ms ago, (frames,)."""
+def pause_frames(
+    phones: Sequence[Phone], frames: int, fps: int, before_s: float = 0.0
+) -> npt.NDArray[np.bool_]:
+    """Which of the frames lie in a silence that began at least 200 ms ago and lasts ``before_s`` more,
+    (frames,). The recording's last silence lasts for ever."""
     time_s = np.arange(frames) / fps
-    spans = [(start + SETTLE_S <= time_s) & (time_s < end) for name, start, end in phones if name == SILENCE]
+    last_s = phones[-1][2] if phones else 0.0
+    spans = [
+        (start + SETTLE_S <= time_s) & (time_s < (end - before_s if end < last_s else np.inf))
+        for name, start, end in phones
+        if name == SILENCE
+    ]
     return np.asarray(np.any(spans, axis=0)) if spans else np.zeros(frames, bool)
 
 
@@ -259,12 +267,13 @@ QUIET_DB, QUIET_S = -30.0, 0.3
 
 
 def quiet_spans(level: F32, fps: int) -> list[Phone]:
-    """Silences by loudness alone: at least 300 ms under −30 dB, as ``SIL`` phones."""
-    return [
-        (SILENCE, start / fps, stop / fps)
-        for start, stop in runs(level < QUIET_DB)
-        if stop - start >= QUIET_S * fps
-    ]
+    """Speech and silence by loudness alone: ``SIL`` where it stays under −30 dB for 300 ms or more, else
+    ``SPEECH``. They follow one another from 0 to the end."""
+    silent = [(start, stop) for start, stop in runs(level < QUIET_DB) if stop - start >= QUIET_S * fps]
+    edges = [0, *(edge for span in silent for edge in span), len(level)]
+    names = ["SPEECH", SILENCE] * len(silent) + ["SPEECH"]
+    spans = zip(names, edges[:-1], edges[1:], strict=True)
+    return [(name, start / fps, stop / fps) for name, start, stop in spans if stop > start]
 
 
 def closures(aperture: F32, paused: npt.NDArray[np.bool_], below_mm: float = 0.5) -> int:

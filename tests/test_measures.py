@@ -186,15 +186,35 @@ def test_a_pause_is_a_silence_that_began_200_ms_ago() -> None:
     assert not measures.pause_frames([("AA", 0.0, 1.0)], 30, FPS).any()
 
 
+def test_a_pause_may_leave_out_the_time_in_which_the_mouth_prepares_the_next_word() -> None:
+    phones: list[Phone] = [("SIL", 0.0, 0.5), ("AA", 0.5, 1.0), ("SIL", 1.0, 1.4)]
+    paused = measures.pause_frames(phones, 42, FPS, before_s=0.15)
+    assert np.flatnonzero(paused).tolist() == [
+        6,
+        7,
+        8,
+        9,
+        10,
+        36,
+        37,
+        38,
+        39,
+        40,
+        41,
+    ]  # nothing follows the last
+
+
 def test_loudness_finds_the_pauses_of_speech_without_words() -> None:
     voice = np.random.default_rng(0).standard_normal(48_000).astype(np.float32) * 0.1
     voice[16_000:32_000] *= 0.001  # −60 dB
     voice[40_000:42_000] = 0  # too short for a pause
     level = measures.level_db(voice, 90, FPS)
     assert level.shape == (90,) and level.min() == -40 and abs(float(np.median(level[:25]))) < 1
-    ((name, start, end),) = measures.quiet_spans(level, FPS)
-    assert name == "SIL"
-    assert (start, end) == (pytest.approx(1, abs=0.05), pytest.approx(2, abs=0.05))
+    spans = measures.quiet_spans(level, FPS)
+    assert [name for name, _, _ in spans] == ["SPEECH", "SIL", "SPEECH"]
+    assert [edge for _, *edges in spans for edge in edges] == pytest.approx([0, 1, 1, 2, 2, 3], abs=0.05)
+    assert measures.quiet_spans(np.zeros(30, np.float32), FPS) == [("SPEECH", 0.0, 1.0)]
+    assert measures.quiet_spans(np.full(30, -40, np.float32), FPS) == [("SIL", 0.0, 1.0)]
 
 
 def test_dips_within_speech_are_closures_and_a_closed_mouth_in_a_pause_is_none() -> None:
