@@ -5,11 +5,12 @@ PocketSphinx can choose nothing but the times and the pauses between words. ``Al
 words and lets PocketSphinx's own dictionary say how they may sound. Both give phones that follow one another
 without a gap from 0 to the end of the audio, silences as ``SIL``.
 
-Three habits of PocketSphinx are provided for. A 25 ms analysis frame is stamped with its start, so boundaries
+Four habits of PocketSphinx are provided for. A 25 ms analysis frame is stamped with its start, so boundaries
 come about 8 ms early: they are moved. It wants a silence around the speech, and refuses a digital one: 200 ms
 of faint noise go before and after. Its second pass aligns phones inside the words of the first, and fails
-where a word became too short: the same phones are then grouped into other pseudo-words and tried again. Every
-utterance is normalised by its own mean, so that no result depends on what was aligned before.
+where a word became too short: the same phones are then grouped into other pseudo-words and tried again. And
+what it learns of the noise in one pass it keeps for the next: it is made to forget, so that no result depends
+on what was aligned before.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Aligner:
             raise ModuleNotFoundError(
                 "PocketSphinx is not installed: pip install pocketsphinx==5.1.1"
             ) from missing
-        self._decoder = Decoder(lm=None, loglevel="FATAL", cmn="batch", beam=1e-60, wbeam=1e-40, pbeam=1e-60)
+        self._decoder = Decoder(lm=None, loglevel="FATAL", beam=1e-60, wbeam=1e-40, pbeam=1e-60)
 
     def learn(self, pronunciations: Mapping[str, str]) -> None:
         """Adds words that the dictionary lacks, each with its phones as in "K EH R AH T"."""
@@ -124,6 +125,7 @@ class Aligner:
         ]
 
     def _decode(self, raw: bytes) -> None:
+        self._decoder.reinit_feat()  # the noise estimate of the pass before would move boundaries
         self._decoder.start_utt()
         try:
             self._decoder.process_raw(raw, full_utt=True)
