@@ -182,28 +182,28 @@ def best_lag_ms(pairs: Sequence[tuple[F32, F32]], fps: int, lags: range = LAGS) 
 
 def lip_error_mm2(face: Face, one: F32, other: F32) -> float:
     """LVE: mean over frames of the largest squared lip-vertex distance, mm²."""
-    distance = np.einsum("tc,cvd->tvd", one - other, face.lips)
+    distance = np.tensordot(one - other, face.lips, 1)
     return float(np.square(distance).sum(-1).max(-1).mean())
 
 
 def upper_face_dynamics_mm(face: Face, reference: F32, predicted: F32) -> float:
     """FDD: mean over the upper face's vertices of how much more the reference's distance from rest varies in
     time (standard deviation, mm). Positive: the prediction is stiller."""
-    reach = [np.linalg.norm(np.einsum("tc,cvd->tvd", m, face.upper), axis=-1) for m in (reference, predicted)]
+    reach = [np.linalg.norm(np.tensordot(m, face.upper, 1), axis=-1) for m in (reference, predicted)]
     return float((reach[0].std(0) - reach[1].std(0)).mean())
 
 
 def bends_mm(face: Face, motion: F32) -> F32:
     """The size of the second difference of each frame, mean over the lip vertices, (n − 2,) mm per frame²."""
     return np.asarray(
-        np.linalg.norm(np.einsum("tc,cvd->tvd", np.diff(motion, 2, axis=0), face.lips), axis=-1).mean(-1)
+        np.linalg.norm(np.tensordot(np.diff(motion, 2, axis=0), face.lips, 1), axis=-1).mean(-1)
     )
 
 
 def steps_mm(face: Face, motion: F32) -> F32:
     """The size of the step to each frame from the one before, mean over all vertices, (n − 1,) mm."""
-    moved = np.diff(motion, axis=0) @ face.skin.reshape(len(face.skin), -1)
-    return np.asarray(np.linalg.norm(moved.reshape(len(moved), -1, 3), axis=-1).mean(-1))
+    moved = np.tensordot(np.diff(motion, axis=0), face.skin, 1)
+    return np.asarray(np.linalg.norm(moved, axis=-1).mean(-1))
 
 
 def seam_ratio(face: Face, motions: Sequence[F32], hop_frames: int) -> float:
@@ -221,9 +221,7 @@ def seam_ratio(face: Face, motions: Sequence[F32], hop_frames: int) -> float:
 def diversity_mm(face: Face, samples: Sequence[F32]) -> float:
     """How unlike samples of the same speech are: mean distance of all vertices, frames and pairs, mm."""
     apart = [
-        np.linalg.norm(
-            ((one - other) @ face.skin.reshape(len(face.skin), -1)).reshape(len(one), -1, 3), axis=-1
-        )
+        np.linalg.norm(np.tensordot(one - other, face.skin, 1), axis=-1).mean()
         for index, one in enumerate(samples)
         for other in samples[:index]
     ]
