@@ -98,7 +98,7 @@ class Espeak:
         if not self._audio:
             raise Unspeakable("espeak-ng gave no sound")
         audio = np.asarray(np.concatenate(self._audio) / 32768, np.float32)
-        phones = [phone for token in self._tokens(len(audio)) for phone in from_ipa([token])]
+        phones = [phone for token in self._tokens(len(audio)) for phone in from_ipa(token)]
         return Speech(audio, self._rate_hz, [with_closures(phones, audio, self._rate_hz)])
 
     def _tokens(self, samples: int) -> list[Token]:

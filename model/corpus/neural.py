@@ -26,7 +26,7 @@ import onnx
 import onnxruntime
 
 from model.align import Phone
-from model.corpus.phones import Token, from_ipa
+from model.corpus.phones import Token, from_characters
 from model.corpus.utterance import F32, Speech, Unspeakable
 
 RATE_HZ = 24_000
@@ -183,4 +183,4 @@ def _words(characters: Sequence[str], ends_s: np.ndarray) -> list[list[Phone]]:
             words.append([])
         else:
             words[-1].append((character, float(ends_s[number - 1]), float(ends_s[number])))
-    return [phones for phones in map(from_ipa, words) if phones]
+    return [phones for phones in map(from_characters, words) if phones]

@@ -2,9 +2,8 @@
 
 Three alphabets come in. Flite and Festival speak ARPABET with allophones (``ax``, ``dx``), which are looked
 up one by one. eSpeak NG speaks IPA, and Kokoro and hibari an alphabet of one character per sound made from it
-(misaki: ``A`` is the vowel of "day"); both are read by the longest match in one table. In the second kind a
-stress mark is a token with a length of its own: it is shared between its neighbours. An IPA symbol that no
-rule names is left out, and its time with it.
+(misaki: ``A`` is the vowel of "day"); one table reads both. In the second kind a stress mark is a token with
+a length of its own. An IPA letter that the table does not name is left out, and its time with it.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _ALLOPHONES = {
 }
 _PAUSES = ("pau", "h#", "brth", "sil", "ssil")
 
-# Longest match first. Diphthongs of every accent fall on the nearest one that ARPABET has.
+# The longest match wins. Diphthongs of every accent fall on the nearest one that ARPABET has.
 _IPA = {
     **{"aɪə": "AY AH", "aɪɚ": "AY ER", "aɪ": "AY", "əɪ": "AY", "oɪ": "OY", "ɔɪ": "OY"},
     **{"eɪ": "EY", "ei": "EY", "ɛə": "EH AH", "eə": "EH AH", "iə": "IY AH", "ɪə": "IH AH", "ʊə": "UH AH"},
@@ -55,47 +54,56 @@ def from_allophones(tokens: Sequence[Token]) -> list[Phone]:
     return phones
 
 
-def from_ipa(tokens: Sequence[Token]) -> list[Phone]:
-    """The tokens of one word as ARPABET.
-
-    A sound may span several tokens, and a token may hold several sounds, which then share its time equally.
-    """
-    letters = [
-        letter for text, start, end in _without_marks(tokens) for letter in _shared(list(text), start, end)
-    ]
+def from_ipa(token: Token) -> list[Phone]:
+    """A symbol of eSpeak NG, which may hold several sounds, as ARPABET; they share its time by letters."""
+    text, start, end = token
+    letters = _shared([letter for letter in text if letter not in _STRESS + _MODIFIERS], start, end)
     phones: list[Phone] = []
     at = 0
     while at < len(letters):
-        names, length = _longest_match([letter for letter, _, _ in letters[at : at + _LONGEST + 1]])
+        names, length = _longest_match("".join(letter for letter, _, _ in letters[at : at + _LONGEST]))
         phones += _shared(names, letters[at][1], letters[at + length - 1][2])
         at += length
     return phones
 
 
-def _longest_match(ahead: Sequence[str]) -> tuple[list[str], int]:
+def from_characters(tokens: Sequence[Token]) -> list[Phone]:
+    """The characters of one word of Kokoro's or hibari's as ARPABET; a vowel and its r become one sound."""
+    tokens = _without_marks(tokens)
+    phones: list[Phone] = []
+    at = 0
+    while at < len(tokens):
+        text, start, end = tokens[at]
+        following = [letter for letter, _, _ in tokens[at + 1 : at + 3]]
+        before_vowel = len(following) == 2 and following[1] in _VOWEL_LETTERS
+        if following[:1] == ["ɹ"] and (text == "ɜ" or (text == "ə" and not before_vowel)):
+            at += 1
+            text, end = "ɚ", tokens[at][2]
+        phones += from_ipa((text, start, end))
+        at += 1
+    return phones
+
+
+def _longest_match(ahead: str) -> tuple[list[str], int]:
     """The phones of the next sound and how many letters it takes; an unknown letter is no phone."""
-    if ahead[:2] == ["ə", "ɹ"] and (len(ahead) < 3 or ahead[2] not in _VOWEL_LETTERS):
-        return ["ER"], 2
-    for length in range(min(_LONGEST, len(ahead)), 0, -1):
-        if names := _IPA.get("".join(ahead[:length])):
+    for length in range(len(ahead), 0, -1):
+        if names := _IPA.get(ahead[:length]):
             return names.split(), length
     return [], 1
 
 
 def _without_marks(tokens: Sequence[Token]) -> list[Token]:
-    """Stress and length as tokens of their own give their time away; inside a token they are dropped."""
+    """Marks give their time away: stress half to each neighbour in the word, length all to the one before."""
     kept: list[Token] = []
     starts_early: float | None = None
-    for text, start, end in tokens:
-        sounds = "".join(letter for letter in text if letter not in _STRESS + _MODIFIERS)
-        if sounds:
-            kept.append((sounds, start if starts_early is None else starts_early, end))
-            starts_early = None
-        elif text:
-            middle = (start + end) / 2 if text in _STRESS else end
-            starts_early = middle
+    for letter, start, end in tokens:
+        if letter in _STRESS + _MODIFIERS:
+            starts_early = (start + end) / 2 if letter in _STRESS else end
             if kept:
-                kept[-1] = (kept[-1][0], kept[-1][1], middle)
+                kept[-1] = (kept[-1][0], kept[-1][1], starts_early)
+        else:
+            kept.append((letter, start if starts_early is None else starts_early, end))
+            starts_early = None
     return kept
 
 

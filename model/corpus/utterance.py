@@ -3,7 +3,8 @@
 An engine draws a voice and a speed, and speaks. The audio becomes 16 kHz with its peak at 0.7. An engine that
 knows its times exactly is believed; for one that does not, PocketSphinx finds the times of the engine's
 phones, and the engine's own times serve as a second witness (``phones.why_doubtful``). The outcome is a
-function of (seed, engine, number, sentence) alone, whichever process makes it and whatever it made before.
+function of (seed, engine, number, sentence) alone, whichever process makes it and whatever it made before (of
+eSpeak NG, whose wave goes on where the last one ended, to the millisecond).
 """
 
 from __future__ import annotations
