@@ -106,7 +106,9 @@ def weights(points: F64, triangles: I32, at: I64, triangle: I64, width: int) -> 
     row, column = np.divmod(at, width)
     dx, dy = column.astype(np.float32) + np.float32(0.5) - x0, row.astype(np.float32) + np.float32(0.5) - y0
     second, third = sx * dx + sy * dy, tx * dx + ty * dy
-    return np.stack([1 - second - third, second, third])
+    # A sample on an edge may fall outside by a rounding error, and a sliver's corners are all alike.
+    shares = np.maximum(np.nan_to_num(np.stack([1 - second - third, second, third])), 0)
+    return np.asarray(shares / np.maximum(shares.sum(0), np.float32(1e-6)), np.float32)
 
 
 def _edges(x: F64, y: F64) -> tuple[F64, F64, F64]:
