@@ -45,7 +45,7 @@ def ddim(denoise: Denoise, noise: Tensor, steps: Sequence[int]) -> Tensor:
     x = noise
     clean = noise
     for index, step in enumerate(steps):
-        clean = denoise(x, torch.full((len(x),), step, device=x.device))
+        clean = denoise(x, torch.full((x.shape[0],), step, device=x.device))
         if index + 1 < len(steps):
             level, following = ALPHA_BAR[step], ALPHA_BAR[steps[index + 1]]
             implied_noise = (x - level.sqrt() * clean) / (1 - level).sqrt()
@@ -68,7 +68,7 @@ def ddim_legacy(denoise: Denoise, noise: Tensor, steps: Sequence[int]) -> Tensor
     x = noise
     for step, following in zip(steps, [*steps[1:], 0], strict=True):
         level = ALPHA_BAR[following]
-        x = (level.sqrt() + (1 - level).sqrt()) * denoise(x, torch.full((len(x),), step, device=x.device))
+        x = (level.sqrt() + (1 - level).sqrt()) * denoise(x, torch.full((x.shape[0],), step, device=x.device))
     return x
 
 
