@@ -132,7 +132,7 @@ def read(
     table = load(toml) if toml is not None else {}
     for key in table:
         if key not in known:
-            raise OptionError(f"{toml} has an unknown key {key}{_near(key, known)}.")
+            raise OptionError(f"{toml} has an unknown key {key}{_near(key, known)}")
     usual = {
         name: (table[name], "here") if name in table else (default, "default")
         for name, default in defaults.items()
@@ -141,7 +141,7 @@ def read(
     given, unknown = parser.parse_known_args(argv)
     for word in unknown:
         flags = [_flag(name) for name in known]
-        raise OptionError(f"There is no option {word}{_near(word.split('=')[0], flags)}.")
+        raise OptionError(f"There is no option {word}{_near(word.split('=')[0], flags)}")
 
     values: dict[str, Any] = {}
     for name, meta in known.items():
@@ -166,8 +166,9 @@ def _flag(name: str) -> str:
 
 
 def _near(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    """The end of a sentence about an unknown word: the known one nearest to it, if any is near."""
     match = get_close_matches(word, list(known), n=1)
-    return f": did you mean {match[0]}?" if match else ""
+    return f": did you mean {match[0]}?" if match else "."
 
 
 class _Parser(argparse.ArgumentParser):

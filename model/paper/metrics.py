@@ -147,6 +147,11 @@ def mean_measures(clips: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: _mean([clip[name] for clip in clips]) for name in clips[0]}
 
 
+def known(measures: dict[str, float]) -> dict[str, float | None]:
+    """The same with None for NaN, which JSON does not have."""
+    return {name: None if math.isnan(value) else value for name, value in measures.items()}
+
+
 def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else math.nan
+    found = [value for value in values if not math.isnan(value)]
+    return float(np.mean(found)) if found else math.nan

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import json
 import math
+import platform
+import subprocess
 import time
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
@@ -37,7 +39,7 @@ from model.options import as_table, option, required
 from model.paper.checkpoint import read_checkpoint, write_checkpoint
 from model.paper.evaluate import SAMPLERS, measure_clips, seed_all, table
 from model.paper.losses import denoising_loss
-from model.paper.metrics import PUBLISHED, VertexSets, mean_measures, read_vertex_sets
+from model.paper.metrics import PUBLISHED, VertexSets, known, mean_measures, read_vertex_sets
 from model.paper.network import PaperDiffSpeaker, load_audio_encoder
 from model.paper.recordings import EDITIONS, Clip, Clips, open_recordings
 from model.paper.shape import SHAPES, PaperShape
@@ -196,16 +198,16 @@ def run(options: Options) -> dict[str, Any]:
         KeyboardInterrupt: after saving; the same command goes on.
     """
     torch.set_num_threads(options.threads)
-    cuda = options.device == "cuda" or (options.device == "auto" and torch.cuda.is_available())
     shape, edition = options.shape, EDITIONS[options.recordings]
-    sets = read_vertex_sets(
-        options.lip_vertices, options.upper_face_vertices, options.lip_gap_vertices, shape.vertices
-    )
     train, validation, test = (
         open_recordings(edition, options.folder, split, shape.vertices)
         for split in ("train", "validation", "test")
     )
-    state = Run(options, build(options), torch.device("cuda" if cuda else "cpu"))
+    sets = read_vertex_sets(
+        options.lip_vertices, options.upper_face_vertices, options.lip_gap_vertices, shape.vertices
+    )
+    device = device_of(options.device)
+    state = Run(options, build(options), device)
     options.out.mkdir(parents=True, exist_ok=True)
     state.resume()
     with SummaryWriter(str(options.out / "log")) as log:
@@ -213,21 +215,27 @@ def run(options: Options) -> dict[str, Any]:
     best = read_checkpoint(options.out / "best.safetensors").to(state.device)
     clips = options.measure(best, test, sets, "test")
     figures = mean_measures(list(clips.values()))
-    result = {
+    cpu = f"{options.threads} CPU threads, {platform.machine()}"
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    result: dict[str, Any] = {
         "recordings": edition.name,
         "clips": {
             name: len(part) for name, part in zip(edition.subjects, (train, validation, test), strict=True)
         },
         "step": state.progress.step,
         "minutes": round(state.progress.spent_s / 60, 2),
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "hardware": torch.cuda.get_device_name() if device.type == "cuda" else cpu,
+        "commit": commit.stdout.strip(),
         "validation_lve": state.progress.best_lve,
-        "test": figures,
+        "test": known(figures),
         "published": PUBLISHED[options.recordings],
-        "test_clips": clips,
+        "test_clips": {name: known(measures) for name, measures in clips.items()},
         "options": as_table(options),
     }
-    (options.out / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
+    text = json.dumps(result, indent=2, allow_nan=False)
+    (options.out / "metrics.json").write_text(text + "\n", encoding="utf-8")
     print(table(figures, PUBLISHED[options.recordings]))
     return result
 
@@ -257,6 +265,7 @@ def learn_until_over(
                 state.save()
                 saved_at = progress.spent_s
         if not (options.out / "best.safetensors").exists():
+            progress.best_lve = math.inf
             validate(state, validation, sets, log)
     finally:
         state.save()
@@ -272,6 +281,13 @@ def validate(state: Run, clips: Clips, sets: VertexSets, log: SummaryWriter) -> 
     if found["lve"] < progress.best_lve:
         progress.best_lve = found["lve"]
         write_checkpoint(state.result, options.out / "best.safetensors", progress.step)
+
+
+def device_of(name: str) -> torch.device:
+    """``auto`` is a CUDA GPU where there is one, and the CPU elsewhere."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("No CUDA GPU was found: give --device cpu, or install a torch that knows the GPU.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def build(options: Options) -> PaperDiffSpeaker:
