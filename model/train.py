@@ -10,6 +10,9 @@ see ``model.paper.train``):
 3. **student**: starts as the teacher's copy and learns to arrive where the teacher's DDIM arrives, in 1, 2 or
    4 steps from the same noise.
 
+With ``init`` a run starts from trained weights instead of Whisper's, and the ear's stage is left out; with
+``captures`` it learns from captured faces, beside the corpus or alone (``configs/fine-tune.toml``).
+
 Every stage leaves ``STAGE.safetensors`` (averaged weights) in the run's folder, TensorBoard logs lie beside
 them, and ``run.json`` says what was done on what. A CUDA device is used where there is one.
 """
@@ -30,9 +33,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
+from model.captures import UNKNOWN_PHONE, Captures, Mixed
 from model.diffusion import SCHEDULES, STEPS, STUDENT_STEPS, add_noise, ddim, few_steps, spaced_steps
+from model.fine_tune import load_trained, phone_head, widen
 from model.network import DiffSpeaker, Ear
-from model.options import OptionError, as_table, load, option, read, required
+from model.options import OptionError, as_table, load, option, read
 from model.shape import CHANNELS, MAX_HOP_FRAMES, MAX_LOOKAHEAD_FRAMES, PREFIX_FRAMES
 from model.speech import PHONES, Batch, Windows, build_strip
 from model.trainer import Lessons, Stage, Trainer
@@ -50,7 +55,10 @@ class Options:
     """Trains the default model."""
 
     system: str = option("default", "what is trained", choices=("default", "paper"))
-    corpus: Path = required("folder of Ogg files and *.jsonl with phone times", metavar="DIR")
+    corpus: Path | None = option(None, "folder of Ogg files and *.jsonl with phone times", metavar="DIR")
+    captures: Path | None = option(None, "folder of captured faces, CSV beside sound", metavar="DIR")
+    capture_share: float = option(0.5, "share of the captures beside a corpus", minimum=0, maximum=1)
+    init: Path | None = option(None, "trained weights to start from, without the ear's stage", metavar="FILE")
     out: Path = option(Path("runs/default"), "checkpoints and logs", metavar="DIR")
     cache: Path = option(Path("runs/strip"), "the decoded corpus, made once", metavar="DIR")
     budget_minutes: float = option(115.0, "all stages together", unit="min", minimum=0)
@@ -64,9 +72,20 @@ class Options:
     threads: int = option(2, "CPU threads", minimum=1)
     max_steps: int = option(0, "ends each stage after so many steps; 0: never", minimum=0)
 
+    def __post_init__(self) -> None:
+        if self.corpus is None and self.captures is None:
+            raise OptionError("Give --corpus, a folder of speech, or --captures, a folder of captured faces.")
+        if self.init is not None and self.init.resolve().parent == self.out.resolve():
+            raise OptionError(f"Give another --out: {self.out} holds the weights to start from.")
+
+    @property
+    def teaches_ear(self) -> bool:
+        """Trained weights already hear, and captures do not name their phones."""
+        return self.init is None and self.corpus is not None
+
     def stage(self, name: str) -> Stage:
         """The stage of this name; the teacher gets what the others leave of the budget."""
-        shares = {"ear": self.ear_share, "student": self.student_share}
+        shares = {"ear": self.ear_share if self.teaches_ear else 0.0, "student": self.student_share}
         rates = {"ear": self.ear_rate, "teacher": self.teacher_rate, "student": self.student_rate}
         share = shares.get(name, max(0.0, 1 - sum(shares.values())))
         return Stage(name, share * self.budget_minutes, rates[name], self.batch, self.max_steps)
@@ -88,8 +107,10 @@ class PhoneEar(nn.Module):
 
 def phone_loss(logits: Tensor, phones: Tensor) -> Tensor:
     """Cross-entropy per token; boundaries are only known to some 10 ms, hence the smoothing. Places of −100
-    have no known phone."""
-    return F.cross_entropy(logits.float().flatten(0, 1), phones.flatten(), label_smoothing=0.05)
+    have no known phone; where no place has one, the loss is 0."""
+    logits, known = logits.float().flatten(0, 1), (phones != UNKNOWN_PHONE).sum()
+    total = F.cross_entropy(logits, phones.flatten(), label_smoothing=0.05, reduction="sum")
+    return total / known.clamp(min=1)
 
 
 def draw_prefix(motion: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -147,9 +168,10 @@ def train_ear(net: PhoneEar, lessons: Lessons, options: Options, log: SummaryWri
 
 
 def train_teacher(
-    net: DiffSpeaker, head: nn.Linear, lessons: Lessons, options: Options, log: SummaryWriter
+    net: DiffSpeaker, head: nn.Linear | None, lessons: Lessons, options: Options, log: SummaryWriter
 ) -> DiffSpeaker:
-    """Denoising at every step; the ear's top layer moves at a tenth of the pace."""
+    """Denoising at every step; the ear's top layer moves at a tenth of the pace. Without the head that the
+    ear was taught with, there is no lesson in phones."""
     top = [*net.ear.layers[-1].parameters()]
     rest = [p for name, p in net.named_parameters() if not name.startswith("ear.")]
     trainer = Trainer(net, options.stage("teacher"), [(rest, 1.0), (top, 0.1)], options.seed + 2)
@@ -161,7 +183,8 @@ def train_teacher(
         step = draw_steps(len(clean), generator).to(clean.device)
         prefix, mask = draw_prefix(clean, generator)
         predicted = net.denoiser(add_noise(clean, noise, step), audio, style, step, prefix, mask)
-        return motion_loss(net, predicted, clean) + PHONE_WEIGHT * phone_loss(head(features), batch.phones)
+        loss = motion_loss(net, predicted, clean)
+        return loss if head is None else loss + PHONE_WEIGHT * phone_loss(head(features), batch.phones)
 
     trainer.run(lessons, loss_of, options.out / "teacher.safetensors", log)
     return trainer.average
@@ -208,26 +231,50 @@ def repeat(x: Tensor) -> Tensor:
     return x.repeat(DRAWS, *([1] * (x.dim() - 1)))
 
 
+def find_lessons(options: Options) -> tuple[Lessons, dict[str, float]]:
+    """What the run learns from, and how much it is, for ``run.json``."""
+    windows, captures = None, None
+    facts: dict[str, float] = {}
+    if options.corpus is not None:
+        strip = build_strip(options.corpus, options.cache, held_out=False)
+        windows, facts["speech_hours"] = Windows(strip, options.seed), round(strip.hours, 2)
+    if options.captures is not None:
+        captures = Captures([options.captures], options.seed)
+        facts["capture_minutes"] = round(captures.minutes, 2)
+    if windows and captures:
+        return Mixed(windows, captures, options.capture_share), facts
+    lessons = windows or captures
+    assert lessons is not None, "Options saw to it"
+    return lessons, facts
+
+
 def train(options: Options) -> None:
     """All three stages, then ``run.json``."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     options.out.mkdir(parents=True, exist_ok=True)
-    strip = build_strip(options.corpus, options.cache, held_out=False)
-    windows = Windows(strip, options.seed)
+    lessons, amounts = find_lessons(options)
     net = DiffSpeaker()
-    load_whisper(net.ear, find_whisper())
-    sample = windows.draw(2048).motion
-    net.mean.copy_(sample.mean((0, 1)))
-    net.std.copy_(sample.std((0, 1)).clamp(min=0.02))
+    head: nn.Linear | None = None
+    if options.init is None:
+        load_whisper(net.ear, find_whisper())
+        sample = lessons.draw(2048).motion
+        net.mean.copy_(sample.mean((0, 1)))
+        net.std.copy_(sample.std((0, 1)).clamp(min=0.02))
+    else:
+        load_trained(net, options.init)
+        widen(net, lessons.draw(512).motion)
+        head = phone_head(options.init, device)
     with SummaryWriter(str(options.out / "log")) as log:
-        listener = train_ear(PhoneEar(net.ear).to(device), windows, options, log)
-        net.ear = listener.ear
-        teacher = train_teacher(net.to(device), listener.head, windows, options, log)
-        train_student(teacher, windows, options, log)
-    facts = as_table(options) | {
-        "speech_hours": round(strip.hours, 2),
+        if options.teaches_ear:
+            listener = train_ear(PhoneEar(net.ear).to(device), lessons, options, log)
+            net.ear, head = listener.ear, listener.head
+        teacher = train_teacher(net.to(device), head, lessons, options, log)
+        train_student(teacher, lessons, options, log)
+    facts: dict[str, object] = {
+        **as_table(options),
+        **amounts,
         "hardware": torch.cuda.get_device_name() if device.type == "cuda" else _cpu(options.threads),
         "student_steps": STUDENT_STEPS,
         "commit": subprocess.run(
