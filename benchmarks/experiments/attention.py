@@ -31,22 +31,22 @@ from tqdm import tqdm
 from benchmarks.experiments.ledger import Ledger, arguments, run_command
 from benchmarks.experiments.small import (
     LONG,
+    RULES,
     SMALL,
     Draw,
     Lessons,
     SmallSpeaker,
+    default_face,
     draw,
     draw_styles,
     lip_figures,
     read_lessons,
-    rules_digest,
     sample,
     train,
 )
-from benchmarks.lips import Face
+from model.measures import Face
 from model.network import DenoiserLayer, attend, join_heads, periodic_encoding, split_heads
 from model.shape import GRID, Shape
-from streamer.engine.bundle import Bundle
 
 SHARES = (1.0, 0.25, 0.05)
 SAMPLER_STEPS = 4
@@ -236,10 +236,15 @@ def main(argv: list[str] | None = None) -> int:
         default=Path("runs/experiments"),
         help="decoded corpus and features (%(default)s)",
     )
-    parser.add_argument("--steps", type=int, default=900, help="optimiser steps of a run (%(default)s)")
+    parser.add_argument("--steps", type=int, default=600, help="optimiser steps of a run (%(default)s)")
     parser.add_argument("--batch-frames", type=int, default=960, help="frames per step (%(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each kind (%(default)s)")
-    parser.add_argument("--windows", type=int, default=0, help="at most so many windows (0: the corpus)")
+    parser.add_argument(
+        "--windows",
+        type=int,
+        default=2250,
+        help="of four seconds, spread over the corpus (0: all; %(default)s)",
+    )
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     config = {
@@ -247,7 +252,7 @@ def main(argv: list[str] | None = None) -> int:
         "batch_frames": options.batch_frames,
         "sampler_steps": SAMPLER_STEPS,
         "windows": options.windows,
-        "articulation": rules_digest(),
+        "articulation": RULES,
         "width": SMALL.width,
         "layers": SMALL.layers,
     }
@@ -261,7 +266,7 @@ def main(argv: list[str] | None = None) -> int:
     ]
     missing = [identity for identity in wanted if not ledger.find(**identity)]
     if missing:
-        face = Face(Bundle.load())
+        face = default_face()
         lessons, held_out = (
             read_lessons(options.corpus, options.cache, h, options.windows) for h in (False, True)
         )

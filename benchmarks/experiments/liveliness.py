@@ -11,9 +11,9 @@ the diffusion's own noise, as the default model learns it (docs/decisions/0002-b
 voices, four seconds at a time, over several draws of the noise:
 
 - ``lve_mm2``, ``closure_auc``: the lips, as in the first experiment;
-- ``fdd_mm``: how much less the upper face moves than in the lessons (mean over vertices of the deviation over
-  time of the distance from rest, lesson − network; 0 is right, positive is stiff); ``fdd_abs_mm`` per window;
-- ``blinks_per_minute``: how often an eyelid rises over 0.6;
+- ``fdd_mm``: how much stiller the upper face is than in the lessons (``model.measures``; 0 is right);
+  ``fdd_abs_mm``, the mean of its size over the windows;
+- ``blinks_per_minute``: how often an eyelid goes over 0.6;
 - ``upper_diversity_mm``, ``lip_diversity_mm``: mean distance of a vertex between two draws of the noise.
 
 ``--checkpoint`` sweeps steps and noise of a default model's weights as well, in its own windows of 24 frames.
@@ -37,24 +37,24 @@ from benchmarks.experiments.ledger import Ledger, arguments, run_command
 from benchmarks.experiments.small import (
     F32,
     LONG,
+    RULES,
     SMALL,
     Draw,
     Lessons,
     SmallSpeaker,
+    default_face,
     draw,
     draw_styles,
     lip_figures,
     read_lessons,
-    rules_digest,
     sample,
     train,
 )
-from benchmarks.lips import Face, column
 from model.diffusion import ddim, spaced_steps
+from model.measures import Face, blinks, upper_face_dynamics_mm
 from model.network import DiffSpeaker
 from model.shape import GRID
 from model.speech import build_strip
-from streamer.engine.bundle import Bundle
 
 LESSONS = ("coupled", "uncoupled")
 DEAF_SHARE = 0.1
@@ -67,61 +67,27 @@ SWEEPS: dict[str, tuple[float, ...]] = {
 Sampler = Callable[..., F32]  # (draw, steps, guidance, noise_scale) -> coefficients (N, T, C)
 
 
-class LivelyFace(Face):
-    """The rig's lips and its upper face, in millimetres."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        super().__init__(bundle)
-        with np.load(bundle.folder / bundle.manifest.rig.file, allow_pickle=False) as rig:
-            self.upper = rig["basis"][:, rig["upper_face_vertices"]].astype(np.float32) * 1000
+def apart_mm(one: F32, other: F32, basis: F32) -> float:
+    """Mean distance of a vertex between two motions (N, T, C); basis (C, V, 3) in mm."""
+    pairs = zip(one, other, strict=True)
+    return float(np.mean([np.linalg.norm(np.tensordot(a - b, basis, 1), axis=-1).mean() for a, b in pairs]))
 
 
-def deviation_mm(motion: F32, basis: F32) -> F32:
-    """How much each vertex moves: the deviation over time of its distance from rest, (T, C) -> (V,)."""
-    return np.asarray(
-        np.linalg.norm(np.einsum("tc,cvd->tvd", motion, basis), axis=-1).std(axis=0), np.float32
-    )
-
-
-def distance_mm(one: F32, other: F32, basis: F32) -> float:
-    """Mean distance of a vertex between two motions (N, T, C)."""
-    apart = [
-        np.linalg.norm(np.einsum("tc,cvd->tvd", a - b, basis), axis=-1).mean()
-        for a, b in zip(one, other, strict=True)
-    ]
-    return float(np.mean(apart))
-
-
-def blinks_per_minute(motion: F32) -> float:
-    """Rising edges of the left lid over 0.6 in motion (N, T, C)."""
-    shut = column(motion.reshape(-1, motion.shape[-1]), "eyeBlinkLeft").reshape(motion.shape[:2]) > 0.6
-    minutes = shut.size / LONG.frame_rate_hz / 60
-    return float((shut[:, 1:] & ~shut[:, :-1]).sum() / minutes)
-
-
-def figures(
-    motions: Sequence[F32], draws: Sequence[Draw], lessons: Lessons, face: LivelyFace
-) -> dict[str, float]:
-    """The module's figures, means over the draws of the noise."""
+def figures(motions: Sequence[F32], draws: Sequence[Draw], lessons: Lessons, face: Face) -> dict[str, float]:
+    """The module's figures, means over the draws of the noise; each motion is (N, T, C)."""
     truths = [lesson.motion.numpy() for lesson in draws]
-    lips = [lip_figures(m, t, lessons, face) for m, t in zip(motions, truths, strict=True)]
-    stiff = np.array(
-        [
-            [
-                (deviation_mm(t, face.upper) - deviation_mm(m, face.upper)).mean()
-                for m, t in zip(ms, ts, strict=True)
-            ]
-            for ms, ts in zip(motions, truths, strict=True)
-        ]
-    )
+    both = list(zip(motions, truths, strict=True))
+    lips = [lip_figures(motion, truth, lessons, face) for motion, truth in both]
+    stiller = [upper_face_dynamics_mm(face, t, m) for ms, ts in both for m, t in zip(ms, ts, strict=True)]
+    minutes = motions[0].shape[0] * motions[0].shape[1] / LONG.frame_rate_hz / 60
     pairs = list(combinations(motions, 2))
     return {
         **{name: round(float(np.mean([row[name] for row in lips])), 4) for name in lips[0]},
-        "fdd_mm": round(float(stiff.mean()), 5),
-        "fdd_abs_mm": round(float(np.abs(stiff).mean()), 5),
-        "blinks_per_minute": round(float(np.mean([blinks_per_minute(m) for m in motions])), 2),
-        "upper_diversity_mm": round(float(np.mean([distance_mm(a, b, face.upper) for a, b in pairs])), 4),
-        "lip_diversity_mm": round(float(np.mean([distance_mm(a, b, face.lips) for a, b in pairs])), 4),
+        "fdd_mm": round(float(np.mean(stiller)), 5),
+        "fdd_abs_mm": round(float(np.abs(stiller).mean()), 5),
+        "blinks_per_minute": round(sum(blinks(m) for ms in motions for m in ms) / minutes / len(motions), 2),
+        "upper_diversity_mm": round(float(np.mean([apart_mm(a, b, face.upper) for a, b in pairs])), 4),
+        "lip_diversity_mm": round(float(np.mean([apart_mm(a, b, face.lips) for a, b in pairs])), 4),
     }
 
 
@@ -138,7 +104,7 @@ def make_draws(lessons: Lessons, count: int, coupled: bool) -> list[Draw]:
 def trained(lesson: str, corpus: Path, cache: Path, steps: int, windows: int) -> SmallSpeaker:
     """The network of these lessons, from the cache where it has been trained before."""
     net = SmallSpeaker(LONG.segment_frames)
-    path = cache / f"liveliness-{lesson}-{rules_digest()}-{steps}-{windows}.safetensors"
+    path = cache / f"liveliness-{lesson}-{RULES}-{steps}-{windows}.safetensors"
     if not path.exists():
         lessons = read_lessons(corpus, cache, held_out=False, limit=windows)
         torch.manual_seed(0)
@@ -285,7 +251,12 @@ def main(argv: list[str] | None = None) -> int:
         help="corpus, features, networks (%(default)s)",
     )
     parser.add_argument("--steps", type=int, default=3000, help="optimiser steps of a network (%(default)s)")
-    parser.add_argument("--windows", type=int, default=0, help="at most so many windows (0: the corpus)")
+    parser.add_argument(
+        "--windows",
+        type=int,
+        default=2250,
+        help="of four seconds, spread over the corpus (0: all; %(default)s)",
+    )
     parser.add_argument("--held-out", type=int, default=100, help="windows to measure on (%(default)s)")
     parser.add_argument("--draws", type=int, default=5, help="draws of the noise (%(default)s)")
     parser.add_argument("--checkpoint", type=Path, help="a default model's weights (.safetensors), swept too")
@@ -297,12 +268,12 @@ def main(argv: list[str] | None = None) -> int:
         "held_out": options.held_out,
         "draws": options.draws,
         "deaf_share": DEAF_SHARE,
-        "articulation": rules_digest(),
+        "articulation": RULES,
         "width": SMALL.width,
         "layers": SMALL.layers,
     }
     ledger = Ledger(options.json, config)
-    face = LivelyFace(Bundle.load())
+    face = default_face()
     every = read_lessons(options.corpus, options.cache, True, options.windows)
     held_out = every.take(options.held_out)
 

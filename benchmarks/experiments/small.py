@@ -14,10 +14,13 @@ Shapes: N windows, T frames, C = 52 channels, S styles, K tracks, B windows of a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,15 +28,16 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.lips import CLOSURES, Face, auc
 from model import articulation
 from model.articulation import IDLE_REACH_FRAMES, TRACK_RATE_HZ, idle_coefficients, speech_coefficients
 from model.diffusion import STEPS, add_noise, ddim, spaced_steps
+from model.measures import CONTRASTS, Face, Phone, auc, lip_error_mm2, phone_scores, split
 from model.network import Denoiser, DenoiserLayer, Ear, frame_interpolation
 from model.shape import CHANNELS, STYLES, TOKEN_SAMPLES, EarShape, Shape
 from model.speech import Strip, build_strip
 from model.whisper import find_whisper, load_whisper
 from streamer.contract.grid import Grid
+from streamer.engine.bundle import Bundle
 
 F32 = npt.NDArray[np.float32]
 EAR = EarShape()
@@ -43,7 +47,8 @@ SMALL = Shape(width=128, feed_forward=256, layers=2)
 LONG = Grid(
     sample_rate_hz=16_000, frame_rate_hz=30, window_samples=72_000, tail_samples=4_267, segment_frames=120
 )
-_CHUNK = 64  # windows per file of features
+# Names the articulation rules that this process has loaded.
+RULES = hashlib.sha256(Path(articulation.__file__).read_bytes()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -51,14 +56,13 @@ class Lessons:
     """Windows of one strip, in the order of their time.
 
     ``heard`` float16 (N, T, ear width), the ear's features at each frame; ``tracks`` float32 (N, T, K);
-    ``first`` int (N,), each window's first frame on the strip's clock; ``phones``, (name, first frame, stop
-    frame) on the same clock.
+    ``first`` int (N,), each window's first frame on the strip's clock; ``phones``, in seconds of that clock.
     """
 
     heard: npt.NDArray[np.float16]
     tracks: F32
     first: npt.NDArray[np.int64]
-    phones: list[tuple[str, int, int]]
+    phones: list[Phone]
 
     @property
     def frames(self) -> int:
@@ -78,12 +82,13 @@ class Lessons:
         chosen = np.unique(np.linspace(0, len(self.first) - 1, count).astype(int))
         return replace(self, heard=self.heard[chosen], tracks=self.tracks[chosen], first=self.first[chosen])
 
-    def phone_spans(self) -> Iterator[tuple[str, int, slice]]:
-        """(name, window, frames of the window) of every phone that lies wholly within a window."""
-        for name, start, stop in self.phones:
-            window = int(np.searchsorted(self.first, start, "right")) - 1
-            if window >= 0 and stop <= self.first[window] + self.frames:
-                yield name, window, slice(start - self.first[window], stop - self.first[window])
+    def phones_of(self, window: int) -> list[Phone]:
+        """The phones that lie wholly within a window, in seconds from its first frame."""
+        begin = int(self.first[window]) / LONG.frame_rate_hz
+        length = (self.frames - 1) / LONG.frame_rate_hz
+        after = bisect_left(self.phones, begin, key=lambda phone: phone[1])
+        inside = takewhile(lambda phone: phone[2] <= begin + length, self.phones[after:])
+        return [(name, start - begin, end - begin) for name, start, end in inside]
 
 
 @dataclass
@@ -96,51 +101,49 @@ class Draw:
     style: Tensor
 
 
-def rules_digest() -> str:
-    """Names the articulation rules that the lessons were made with."""
-    return hashlib.sha256(Path(articulation.__file__).read_bytes()).hexdigest()[:8]
-
-
 def read_lessons(corpus: Path, cache: Path, held_out: bool, limit: int = 0) -> Lessons:
-    """The training or the held-out voices in windows of ``LONG``, at most ``limit`` (0: all).
+    """The training or the held-out voices in windows of ``LONG``: all of them, or ``limit`` spread evenly.
 
-    Features lie under ``cache`` in small files; those that are there are not computed again. Raises
-    FileNotFoundError where the corpus or Whisper's weights are missing.
+    Features are kept under ``cache``, and what is there is not computed again. Raises FileNotFoundError where
+    the corpus or Whisper's weights are missing.
     """
     strip = build_strip(corpus, cache / "strip", held_out)
     lead = LONG.frames_within(LONG.window_samples)  # the first window's newest frame
     count = (LONG.frames_within(len(strip.audio) - LONG.tail_samples) - 1 - lead) // LONG.segment_frames
-    count = min(count, limit) if limit else count
     newest = lead + np.arange(count) * LONG.segment_frames
-    first = newest - LONG.segment_frames + 1
-    heard = _hear(strip, newest, cache / f"heard-{'held_out' if held_out else 'train'}")
-    return Lessons(
-        heard, _tracks_at(strip, first[:, None] + np.arange(LONG.segment_frames)), first, _phones(strip)
-    )
+    chosen = np.unique(np.linspace(0, count - 1, min(limit or count, count)).astype(int))
+    heard = _hear(strip, newest, chosen, cache / f"heard-{'held_out' if held_out else 'train'}.npy")
+    first = newest[chosen] - LONG.segment_frames + 1
+    tracks = _tracks_at(strip, first[:, None] + np.arange(LONG.segment_frames))
+    return Lessons(heard, tracks, first, _phones(strip))
 
 
-def _hear(strip: Strip, newest: npt.NDArray[np.int64], folder: Path) -> npt.NDArray[np.float16]:
-    """Whisper's features of the windows with these newest frames, float16 (N, T, ear width)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    ear = Ear(EAR, LONG).eval()
-    load_whisper(ear, find_whisper())
-    to_frames = frame_interpolation(LONG, LONG.window_samples // TOKEN_SAMPLES)
-    parts = []
-    for at in tqdm(range(0, len(newest), _CHUNK), desc=f"hearing {folder.name}", unit="chunk", disable=None):
-        ends = np.array([LONG.window_end(int(frame)) for frame in newest[at : at + _CHUNK]])
-        file = folder / f"{ends[0]}-{len(ends)}.npy"
-        if not file.exists():
-            heard = np.empty((len(ends), LONG.segment_frames, EAR.width), np.float16)
-            for k, end in enumerate(ends):
-                audio = strip.audio[end - LONG.window_samples : end].astype(np.float32) / 32768
-                with torch.inference_mode():
-                    heard[k] = (to_frames @ ear(torch.from_numpy(audio)[None])[0]).numpy()
-            part = file.with_suffix(".part")
-            with part.open("wb") as sink:
-                np.save(sink, heard)
-            part.replace(file)
-        parts.append(np.load(file))
-    return np.concatenate(parts)
+def _hear(
+    strip: Strip, newest: npt.NDArray[np.int64], chosen: npt.NDArray[np.int64], file: Path
+) -> npt.NDArray[np.float16]:
+    """Whisper's features of the chosen windows, float16 (chosen, T, ear width).
+
+    The file has room for every window, and beside it another remembers which are filled.
+    """
+
+    def opened(path: Path, dtype: type, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        mode: Literal["r+", "w+"] = "r+" if path.exists() else "w+"
+        return np.lib.format.open_memmap(path, mode, dtype, shape)
+
+    filled = opened(file.with_suffix(".filled.npy"), np.bool_, (len(newest),))
+    heard = opened(file, np.float16, (len(newest), LONG.segment_frames, EAR.width))
+    missing = chosen[~filled[chosen]]
+    if len(missing):
+        ear = Ear(EAR, LONG).eval()
+        load_whisper(ear, find_whisper())
+        to_frames = frame_interpolation(LONG, LONG.window_samples // TOKEN_SAMPLES)
+        for window in tqdm(missing, desc=f"hearing {file.stem}", unit="window", disable=None):
+            end = LONG.window_end(int(newest[window]))
+            audio = strip.audio[end - LONG.window_samples : end].astype(np.float32) / 32768
+            with torch.inference_mode():
+                heard[window] = (to_frames @ ear(torch.from_numpy(audio)[None])[0]).numpy()
+            filled[window] = True
+    return np.asarray(heard[chosen])
 
 
 def _tracks_at(strip: Strip, frames: npt.NDArray[np.int64]) -> F32:
@@ -150,14 +153,12 @@ def _tracks_at(strip: Strip, frames: npt.NDArray[np.int64]) -> F32:
     return np.asarray(strip.tracks[left] * (1 - share) + strip.tracks[left + 1] * share, np.float32)
 
 
-def _phones(strip: Strip) -> list[tuple[str, int, int]]:
-    found = []
-    for utterance, (start, _) in zip(strip.utterances, strip.spans, strict=True):
-        offset_s = start / LONG.sample_rate_hz
-        for name, begin_s, end_s in utterance["phones"]:  # type: ignore[attr-defined]
-            first = round((offset_s + begin_s) * LONG.frame_rate_hz)
-            found.append((name, first, max(first + 1, round((offset_s + end_s) * LONG.frame_rate_hz))))
-    return found
+def _phones(strip: Strip) -> list[Phone]:
+    return [
+        (name, start / LONG.sample_rate_hz + begin_s, start / LONG.sample_rate_hz + end_s)
+        for utterance, (start, _) in zip(strip.utterances, strip.spans.tolist(), strict=True)
+        for name, begin_s, end_s in utterance["phones"]  # type: ignore[attr-defined]
+    ]
 
 
 def draw(
@@ -303,16 +304,24 @@ def sample(
     return (torch.cat(parts) * net.motion_std + net.motion_mean).clamp(0, 1).numpy()
 
 
+def default_face() -> Face:
+    """The rig of the bundle that ships."""
+    bundle = Bundle.load()
+    with np.load(bundle.folder / bundle.manifest.rig.file, allow_pickle=False) as rig:
+        return Face(rig)
+
+
 def lip_figures(motion: F32, truth: F32, lessons: Lessons, face: Face) -> dict[str, float]:
-    """``lve_mm2``, mean over frames of the largest squared lip-vertex error, and ``closure_auc``, how well
-    /p b m/ are told from other phones by the least lip gap; motion and truth (N, T, C)."""
-    pairs = zip(motion, truth, strict=True)
-    gap = face.gap_mm(motion)
-    least: dict[bool, list[float]] = {True: [], False: []}
-    for name, window, span in lessons.phone_spans():
-        if name != "SIL":
-            least[name in CLOSURES].append(-float(gap[window, span].min()))
+    """``lve_mm2`` and ``closure_auc`` of motion and truth (N, T, C), as ``model.measures`` defines them."""
+    scores = [
+        score
+        for window in range(len(motion))
+        for score in phone_scores(
+            face.curves(motion[window])["closure"], lessons.phones_of(window), LONG.frame_rate_hz
+        )
+    ]
+    errors = [lip_error_mm2(face, one, other) for one, other in zip(motion, truth, strict=True)]
     return {
-        "lve_mm2": round(float(np.mean([face.lip_error_mm2(one, other) for one, other in pairs])), 3),
-        "closure_auc": auc(least[True], least[False]),
+        "lve_mm2": round(float(np.mean(errors)), 4),
+        "closure_auc": round(auc(*split(scores, CONTRASTS["closure"])), 4),
     }
