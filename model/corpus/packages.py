@@ -142,7 +142,16 @@ def _unpack(package: Npm) -> None:
     """Fetches the tarball and unpacks it; the folder appears when it is complete."""
     cache_folder().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
-        _run(["npm", "pack", f"{package.name}@{package.version}", "--pack-destination", scratch])
+        _run(
+            [
+                "npm",
+                "pack",
+                "--loglevel=error",
+                f"{package.name}@{package.version}",
+                "--pack-destination",
+                scratch,
+            ]
+        )
         (tarball,) = Path(scratch).glob("*.tgz")
         with tarfile.open(tarball) as archive:
             archive.extractall(scratch, filter="data")
