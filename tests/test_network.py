@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from model.diffusion import ALPHA_BAR, add_noise, ddim, few_steps, spaced_steps
 from model.network import (
     DiffSpeaker,
-    Ear,
     LogMel,
     frame_interpolation,
     mel_filters,
@@ -20,7 +19,7 @@ from model.network import (
     self_attention_bias,
     split_heads,
 )
-from model.shape import GRID, EarShape, Shape
+from model.shape import GRID, TOKEN_SAMPLES, EarShape, Shape
 
 SMALL = Shape(ear=EarShape(width=48, heads=3, feed_forward=64, layers=1), width=32, feed_forward=48, layers=2)
 
@@ -38,7 +37,7 @@ def denoise(net: DiffSpeaker, **changes: torch.Tensor) -> torch.Tensor:
     inputs = {
         "noisy": torch.randn(2, 24, 52, generator=generator),
         "audio": torch.randn(2, 24, 32, generator=generator),
-        "style": torch.eye(8)[:2],
+        "style": torch.eye(Shape().styles)[:2],
         "step": torch.tensor([10, 900]),
         "prefix": torch.randn(2, 24, 52, generator=generator),
         "prefix_mask": torch.zeros(2, 24),
@@ -75,7 +74,7 @@ def test_digital_silence_is_a_constant_and_finite_spectrogram() -> None:
 def test_a_frame_mixes_the_two_ear_tokens_around_its_instant() -> None:
     weights = frame_interpolation(GRID, 50)
     assert torch.allclose(weights.sum(1), torch.ones(24))
-    place = weights.double() @ torch.arange(50, dtype=torch.float64) * Ear.SAMPLES_PER_TOKEN
+    place = weights.double() @ torch.arange(50, dtype=torch.float64) * TOKEN_SAMPLES
     newest = GRID.window_samples - GRID.tail_samples
     expected = newest - torch.arange(23, -1, -1) * 16_000 / 30
     # The newest frame stands past the last token's instant, so it takes that token.
@@ -130,7 +129,7 @@ def test_a_masked_prefix_has_no_influence_and_a_given_one_has(net: DiffSpeaker) 
 def test_style_step_and_audio_each_reach_every_frame(net: DiffSpeaker) -> None:
     base = denoise(net)
     for change in (
-        {"style": torch.eye(8)[3:5]},
+        {"style": torch.eye(Shape().styles)[3:5]},
         {"step": torch.tensor([500, 500])},
         {"audio": torch.zeros(2, 24, 32)},
     ):
