@@ -22,8 +22,8 @@ Word = tuple[str, float, float]
 PAPER, INK, DIM, ACCENT, LINE = "#14181f", "#f2f4f7", "#8d97a5", "#f2a48f", "#39424f"
 _GAP = 8
 _TITLE, _NOTE = 20, 14
-BAND_HEIGHT = 118
-_SECOND = 260  # how many pixels a second of speech is long under the face
+BAND_HEIGHT = 124
+_SECOND = 420  # how many pixels a second of speech is long under the face
 
 
 @dataclass(frozen=True)
@@ -81,17 +81,18 @@ class Subtitle:
         image = Image.new("RGB", (self._width, BAND_HEIGHT), PAPER)
         draw = ImageDraw.Draw(image)
         self._say(draw, now_s)
-        top, bottom, middle = 64, BAND_HEIGHT - 14, self._width / 2
+        top, bottom, middle = 88, BAND_HEIGHT - 8, self._width / 2
         for name, start, end in self._phones:
             left, right = (middle + _SECOND * (t - now_s) for t in (start, end))
             if right < 0 or left > self._width:
                 continue
             spoken = start <= now_s < end
             draw.rectangle((left + 1, top, right - 1, bottom), ACCENT if spoken else None, LINE)
-            if name != "SIL":
-                ink = PAPER if spoken else DIM
-                draw.text(((left + right) / 2, (top + bottom) / 2), name, ink, _font(_NOTE + 2), "mm")
-        draw.line((middle, top - 5, middle, bottom + 5), INK, 1)
+            if spoken:
+                draw.text((middle, top - 13), name, ACCENT, _font(_TITLE), "mm")
+            elif right - left > draw.textlength(name, _font(_NOTE)) + 4:
+                draw.text(((left + right) / 2, (top + bottom) / 2), name, DIM, _font(_NOTE), "mm")
+        draw.line((middle, top, middle, bottom), INK, 1)
         return np.asarray(image)
 
     def _say(self, draw: ImageDraw.ImageDraw, now_s: float) -> None:
@@ -107,7 +108,7 @@ class Subtitle:
             x = (self._width - sum(lengths) - space * (len(line) - 1)) / 2
             for k, text, length in zip(line, texts, lengths, strict=True):
                 _, start, end = self._words[k]
-                draw.text((x, 8 + 26 * row), text, ACCENT if start <= now_s < end else INK, _font(_TITLE))
+                draw.text((x, 6 + 25 * row), text, ACCENT if start <= now_s < end else INK, _font(_TITLE))
                 x += length + space
 
 

@@ -6,3 +6,13 @@ finds which triangle each sample of the picture sees, ``light`` colours it, ``re
 wheels bring no OpenGL, so what they draw, and whether, depends on the machine's Mesa. The extra ``preview``
 brings what this needs: Pillow for textures, PyAV for films.
 """
+
+try:
+    import av as _av
+    import PIL as _PIL
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        f"{missing.name} is not installed: pip install 'diffspeaker-live[preview]'", name=missing.name
+    ) from None
+
+del _av, _PIL
