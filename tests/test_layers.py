@@ -30,7 +30,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "model": (
         {"streamer.contract"},
         {"numpy", "torch", "transformers", "soundfile", "soxr", "safetensors", "scipy", "tqdm"}
-        | {"av", "matplotlib", "PIL", "pocketsphinx"},
+        | {"av", "matplotlib", "PIL", "pocketsphinx", "onnx", "onnxruntime", "espeakng_loader", "hibari"},
     ),
     "export": (
         {"model", "streamer.contract", "streamer.engine"},

@@ -119,7 +119,8 @@ def _workers(number: int) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(number, multiprocessing.get_context("spawn"), _follow_parent)
     hears = signal.signal(signal.SIGINT, signal.SIG_IGN)  # is inherited by processes that start now
     try:
-        pool.submit(int).result()  # all of them start with the first task
+        for started in [pool.submit(int) for _ in range(number)]:  # one process starts with each
+            started.result()
     finally:
         signal.signal(signal.SIGINT, hears)
     try:
