@@ -77,6 +77,7 @@ AUCS = {
     "labiodental_auc": "labiodental: F V (AUC)",
 }
 _PAUSE, _SETTLED = "mouth in pauses, of its opening", "the same until 150 ms before the next word"
+_FIVE = at_most(5, " %")
 ENGLISH = (
     Aim(AUCS["closure_auc"], "closure_auc", at_least(0.98)),
     Aim(AUCS["opening_auc"], "opening_auc", at_least(0.96)),
@@ -90,7 +91,8 @@ ENGLISH = (
     Aim(_SETTLED, "settled_mean_percent", at_most(3, " %"), "{:.1f} %"),
     Aim("jitter of the lips ÷ that of the idealised curves", "jitter_ratio", within(0.15, 1), "{:.2f}"),
     Aim("seam ratio", "seam_ratio", at_most(1.05)),
-    Aim("offline–online gap, of LVE", "offline_online_percent", at_most(5, " %"), "{:.1f} %"),
+    Aim("offline–online gap: distance of the two, of LVE", "offline_online_percent", _FIVE, "{:.1f} %"),
+    Aim("the same: how much streaming adds to LVE", "streaming_cost_percent", _FIVE, "{:+.1f} %"),
 )
 COSTS = {"noise": 0.05, "telephone": 0.05, "loud": 0.01, "quiet": 0.01}
 LANGUAGE = (

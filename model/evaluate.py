@@ -111,7 +111,7 @@ class Evaluation:
             motions = self.animated("english", name, recordings, self.live)
             figures = lip_reading.with_words(self.face, recordings, motions, ideal, hop, self.fps)
             if name == "clean":
-                figures |= self.offline_gap(recordings, motions, figures["lve_mm2"])
+                figures |= self.offline_gap(recordings, motions, ideal, figures["lve_mm2"])
             self.report.put(figures, "english", "conditions", name)
         for wish in lookaheads_ms:
             options = SessionOptions.choose(self.bundle.manifest, lookahead_ms=wish)
@@ -121,17 +121,25 @@ class Evaluation:
             self.report.put({"ms": lookahead_ms, **figures}, "english", "lookaheads", f"{wish:g}")
 
     def offline_gap(
-        self, recordings: Sequence[Recording], live: Sequence[F32], lve_mm2: float
+        self, recordings: Sequence[Recording], live: Sequence[F32], ideal: Sequence[F32], lve_mm2: float
     ) -> dict[str, float]:
-        """The lip-vertex error of the live stream against the widest window, and what part of LVE that is."""
+        """The live stream beside the widest window: the lip-vertex error between the two as a part of LVE,
+        and how much greater the live LVE is."""
         timing = self.bundle.manifest.timing
         widest = replace(
             self.live, hop_frames=timing.hop.max_frames, lookahead_frames=timing.lookahead.max_frames
         )
         motions = self.animated("english", "clean", recordings, widest)
-        gap = np.mean([measures.lip_error_mm2(self.face, a, b) for a, b in zip(live, motions, strict=True)])
+        pairs = list(zip(live, motions, ideal, strict=True))
+        apart = float(np.mean([measures.lip_error_mm2(self.face, one, other) for one, other, _ in pairs]))
+        offline = float(np.mean([measures.lip_error_mm2(self.face, other, i) for _, other, i in pairs]))
         return lip_reading.rounded(
-            {"offline_online_mm2": float(gap), "offline_online_percent": 100 * float(gap) / lve_mm2}
+            {
+                "offline_online_mm2": apart,
+                "offline_online_percent": 100 * apart / lve_mm2,
+                "offline_lve_mm2": offline,
+                "streaming_cost_percent": 100 * (lve_mm2 - offline) / offline,
+            }
         )
 
     def languages(self) -> None:
@@ -229,10 +237,11 @@ class Evaluation:
             for number, block in animate_together(
                 live, self.bundle.manifest, self.backend, self.options.at_once
             ):
+                file, recording, _ = missing[number]
                 parts.setdefault(number, []).append(block.values)
                 bar.update(len(block.values) / self.fps)
-                if block.last:
-                    _keep(missing[number][0], np.concatenate(parts.pop(number)))
+                if sum(map(len, parts[number])) == self.grid.frames_within(len(recording.audio)):
+                    _keep(file, np.concatenate(parts.pop(number)))
         return [np.load(file) for file, _, _ in clips]
 
     def _begin(self, name: str, recordings: Sequence[Recording], ideal: Sequence[F32]) -> None:
