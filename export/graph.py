@@ -98,16 +98,22 @@ def example_inputs(batch: int, seed: int) -> dict[str, Tensor]:
     }
 
 
-def write_graph(fused: Fused, path: Path, metadata: dict[str, str]) -> None:
-    """Exports, checks and stores the graph; ``metadata`` travels in the file."""
+def write_graph(
+    fused: nn.Module, path: Path, metadata: dict[str, str], example: dict[str, Tensor] | None = None
+) -> None:
+    """Exports, checks and stores the graph; ``metadata`` travels in the file.
+
+    ``example`` names the inputs and gives a batch of two; the default model's where it is None.
+    """
+    example = example_inputs(2, 0) if example is None else example
     batch = torch.export.Dim("batch", min=1, max=256)
     with torch.no_grad():
         program = torch.onnx.export(
             fused,
-            tuple(example_inputs(2, 0).values()),
-            input_names=list(INPUTS),
+            tuple(example.values()),
+            input_names=list(example),
             output_names=[OUTPUT],
-            dynamic_shapes=tuple({0: batch} for _ in INPUTS),
+            dynamic_shapes=tuple({0: batch} for _ in example),
             opset_version=OPSET,
             dynamo=True,
             optimize=True,

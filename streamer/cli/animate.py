@@ -27,7 +27,8 @@ DESCRIPTION = """Turns speech files into face animation, exactly as the live ser
   diffspeaker animate take1.flac take2.mp3 -o faces/ --format npz
 
 A .csv has a header and one row per frame: the time in seconds, then the 52 ARKit coefficients.
-A .npz has coefficients, vertices and metadata as numpy arrays."""
+A .npz has coefficients, vertices and metadata as numpy arrays. A bundle that moves vertices itself (the
+paper's models) has no coefficients: it writes .npz."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class AnimateOptions:
         None, "the file to write (.csv or .npz), or a folder for several", metavar="OUT", short="-o"
     )
     format: str | None = option(
-        None, "what to write into a folder (csv where not said)", choices=animation_file.FORMATS
+        None,
+        "what to write into a folder (csv where not said, and the bundle has coefficients)",
+        choices=animation_file.FORMATS,
     )
     lookahead_ms: float | None = option(
         None, "how much of the future the face may hear, in milliseconds", metavar="MS"
@@ -59,9 +62,9 @@ class AnimateOptions:
 def run(argv: list[str]) -> int:
     """Runs the command; returns its exit code."""
     options = parse(AnimateOptions, argv, "diffspeaker animate", DESCRIPTION)
-    targets = _targets(options)
-    recordings = [Recording.open(Path(path)) for path in options.audio]
     bundle = Bundle.load(options.bundle)
+    targets = _targets(options, "csv" if bundle.manifest.motion.kind == "coefficients" else "npz")
+    recordings = [Recording.open(Path(path)) for path in options.audio]
     style = None if options.style is None else parse_style(options.style)
     choices = [
         SessionOptions.choose(
@@ -150,8 +153,8 @@ def _sentence(summary: dict[str, object]) -> str:
     )
 
 
-def _targets(options: AnimateOptions) -> list[Path]:
-    """The file to write for each input."""
+def _targets(options: AnimateOptions, usual: str) -> list[Path]:
+    """The file to write for each input; into a folder in the ``usual`` format where none is asked for."""
     out = options.out
     if out is None:
         raise FaceError("bad_config", "There is no output.", "Say where to write with -o OUT.")
@@ -182,4 +185,4 @@ def _targets(options: AnimateOptions) -> list[Path]:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FaceError("bad_output", f"The folder {out} cannot be made: {error.strerror}.") from None
-    return [out / f"{Path(path).stem}.{options.format or 'csv'}" for path in options.audio]
+    return [out / f"{Path(path).stem}.{options.format or usual}" for path in options.audio]

@@ -28,6 +28,14 @@ const state = { kind: options.kind, style: null, take: null, starting: false };
 /** @type {AudioContext | null} */
 let context = null;
 let helloRateHz = USUAL_RATE_HZ;
+
+/** What the server's bundle moves, and whether there is a face to show it on. */
+const bundle = await fetch('bundle.json').then(
+  (response) => (response.ok ? response.json() : null),
+  () => null,
+);
+const hasCoefficients = bundle?.motion.kind !== 'vertices';
+if (!hasCoefficients) state.kind = 'vertices';
 let attempts = 0;
 let wasOpen = false;
 
@@ -179,6 +187,7 @@ for (const [kind, button] of Object.entries(buttons)) {
 for (const radio of document.querySelectorAll('input[name="kind"]')) {
   const input = /** @type {HTMLInputElement} */ (radio);
   input.checked = input.value === state.kind;
+  input.disabled = input.value === 'coefficients' && !hasCoefficients;
   input.addEventListener('change', () => {
     state.kind = /** @type {'coefficients' | 'vertices'} */ (input.value);
     connection.restart();
@@ -201,7 +210,7 @@ connection.start();
 const canvas = element('stage');
 const inSoftware = options.quality === 'low' || (options.quality !== 'full' && drawsInSoftware());
 const fullStage = await createStage(canvas, {
-  avatarUrl: 'avatar.glb',
+  avatarUrl: bundle?.rig.avatar === null ? null : 'avatar.glb',
   transparent: options.transparent,
   shadows: !inSoftware,
   onError: ({ message }) => {

@@ -12,6 +12,7 @@ import * as THREE from 'three';
 import { OrbitControls } from 'three/addons/controls/OrbitControls.js';
 import { RoomEnvironment } from 'three/addons/environments/RoomEnvironment.js';
 import { GLTFLoader } from 'three/addons/loaders/GLTFLoader.js';
+import { Cloud } from './cloud.js';
 import { Face } from './face.js';
 
 const FOV_DEGREES = 22;
@@ -23,7 +24,8 @@ const FRAME = { low: -0.175, high: 0.155, width: 0.235 };
  *
  * @param {HTMLCanvasElement} canvas the picture; its CSS size is the stage's size
  * @param {object} [options]
- * @param {string} [options.avatarUrl] a GLB whose moving meshes name their morph targets
+ * @param {string | null} [options.avatarUrl] a GLB whose moving meshes name their morph targets; null shows
+ *   whole vertices as points
  * @param {boolean} [options.transparent] leave the background out, for overlays
  * @param {boolean} [options.shadows] soft shadows; switch off on weak machines
  * @param {boolean} [options.orbit] let the pointer turn the head a little
@@ -34,10 +36,10 @@ export async function createStage(
   { avatarUrl = 'avatar.glb', transparent = false, shadows = true, orbit = true, onError = () => {} } = {},
 ) {
   let renderer;
-  let gltf;
+  let gltf = null;
   try {
     renderer = new THREE.WebGLRenderer({ canvas, antialias: true, alpha: transparent });
-    gltf = await new GLTFLoader().loadAsync(avatarUrl);
+    if (avatarUrl !== null) gltf = await new GLTFLoader().loadAsync(avatarUrl);
   } catch (cause) {
     renderer?.dispose();
     const error = new Error(
@@ -68,9 +70,9 @@ export async function createStage(
   const backdrop = transparent ? null : paintBackdrop();
   scene.background = backdrop;
   lightStudio(scene, shadows);
-  scene.add(gltf.scene);
+  if (gltf) scene.add(gltf.scene);
 
-  const face = new Face(gltf);
+  const face = gltf ? new Face(gltf) : new Cloud(scene, FRAME);
   const camera = new THREE.PerspectiveCamera(FOV_DEGREES, 1, 0.05, 10);
   const controls = new OrbitControls(camera, canvas);
   limitOrbit(controls, orbit);
@@ -102,7 +104,7 @@ export async function createStage(
     dispose() {
       canvas.removeEventListener('webglcontextlost', lost);
       controls.dispose();
-      gltf.scene.traverse(disposeMesh);
+      scene.traverse(disposeMesh);
       backdrop?.dispose();
       environment.dispose();
       renderer.dispose();
@@ -186,7 +188,7 @@ function frameHead(camera, controls, aspect) {
 }
 
 function disposeMesh(object) {
-  if (!object.isMesh) return;
+  if (!object.isMesh && !object.isPoints) return;
   object.geometry.dispose();
   object.material.map?.dispose();
   object.material.dispose();
