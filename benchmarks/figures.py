@@ -1,19 +1,25 @@
 """``python -m benchmarks.figures``: writes the pages' figures from the results that are committed.
 
-Results live in ``benchmarks/results/*.json``, each written by a benchmark with its machine and commit. A page
-holds its figures between two comments; a test checks that nobody edited them by hand.
+Results live in ``benchmarks/results/*.json``, each written by a benchmark or by ``python -m model.evaluate``,
+with its machine and commit. A page holds each block of figures between two comments, the first of which names
+it; a test checks that nobody edited them by hand.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import lip_tables
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-BEGIN, END = "<!-- figures: python -m benchmarks.figures -->\n", "<!-- /figures -->"
+PAGES = ("README.md", "MODEL_CARD.md")
+_BLOCK = re.compile(r"(<!-- python -m benchmarks.figures: ([\w-]+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
 
 
 def _load(name: str) -> dict[str, Any]:
@@ -21,97 +27,74 @@ def _load(name: str) -> dict[str, Any]:
     return result
 
 
-def _where(result: dict[str, Any]) -> str:
-    machine = result["machine"]
-    return f"{machine['processor']}, {machine['cores']} cores, {machine['system']}; commit {result['commit']}"
-
-
-def latency_table() -> str:
+def latency() -> str:
     """One live session at real-time pace."""
     result = _load("latency")
-    config = result["config"]
-    lines = [
-        f"One live session at real-time pace for {config['seconds']:g} s, "
-        f"lookahead {config['lookahead_ms']:g} ms, hop {config['hop_ms']:.0f} ms\n"
-        f"(`python -m benchmarks.latency --json benchmarks/results/latency.json`;\n{_where(result)}):\n",
-        "| milliseconds | p50 | p95 | p99 |",
-        "|---|---|---|---|",
-    ]
+    config, machine = result["config"], result["machine"]
+    where = (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['system']}; commit {result['commit']}"
+    )
+    body = []
     for name, row in result.items():
         if name.endswith("_ms"):
-            title = (
-                "**sample in to frame at the client**"
-                if name == "end_to_end_ms"
-                else name.removesuffix("_ms")
-            )
-            lines.append(f"| {title} | " + " | ".join(f"{row[q]:.1f}" for q in ("p50", "p95", "p99")) + " |")
-    lines.append(
-        f"\nSeam ratio {result['seam_ratio']:.2f} (1 is perfect). Streaming costs "
+            whole = name == "end_to_end_ms"
+            title = "**sample in to frame at the client**" if whole else name.removesuffix("_ms")
+            body.append([title, *(f"{row[q]:.1f}" for q in ("p50", "p95", "p99"))])
+    return (
+        f"One live session at real-time pace for {config['seconds']:g} s, "
+        f"lookahead {config['lookahead_ms']:g} ms, hop {config['hop_ms']:.0f} ms\n"
+        f"(`python -m benchmarks.latency --json benchmarks/results/latency.json`;\n{where}):\n\n"
+        + lip_tables.rows(["milliseconds", "p50", "p95", "p99"], body)
+        + f"\n\nSeam ratio {result['seam_ratio']:.2f} (1 is perfect). Streaming costs "
         f"{result['offline_online_gap']:.1f} mm² of lip-vertex error\nagainst the widest window, "
         f"where a still face has {result['offline_motion']:.0f}."
     )
-    return "\n".join(lines)
 
 
-def lips_table() -> str:
-    """What the default model reads on voices that it never heard."""
-    result = _load("lips")
-    config = result["config"]
-    rows = (
-        ("/p b m/ told from other phones by the lip gap (AUC)", f"{result['closure_auc']:.3f}"),
-        ("/p b m/ that close to under 1 mm", f"{100 * result['closure_recall']:.0f} %"),
-        ("open vowels that wrongly do", f"{100 * result['false_closure']:.1f} %"),
-        ("/f v/ told by the tucked lower lip (AUC)", f"{result['labiodental_auc']:.3f}"),
-        ("rounded from spread vowels (AUC)", f"{result['rounding_auc']:.3f}"),
-        ("correlation of the opening with its lesson", f"{result['opening_r']:.3f}"),
-        ("lag against the lesson", f"{result['lag_ms']:.0f} ms"),
-        (
-            "lip-vertex error, LVE (a still face has " + f"{result['lve_still_mm2']:.0f})",
-            f"{result['lve_mm2']:.1f} mm²",
-        ),
-        ("lip gap in pauses, 95th percentile", f"{result['silence_gap_mm']:.1f} mm"),
-        ("blinks per minute of silence", f"{result['blinks_per_minute']}"),
-    )
-    lines = [
-        f"Lips, {config['utterances']} utterances ({config['seconds']:.0f} s) of held-out synthetic voices, "
-        f"through the live path\n(`python -m benchmarks.lips CORPUS --json benchmarks/results/lips.json`; "
-        f"commit {result['commit']}):\n",
-        "| | |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in rows),
-    ]
-    return "\n".join(lines)
+def _steps() -> str:
+    return lip_tables.steps(_load("steps") if (RESULTS / "steps.json").exists() else None)
 
 
-def teacher_line() -> str:
-    """What distillation cost: the teacher's weights in the same two-step graph."""
-    teacher, student = _load("lips-teacher"), _load("lips")
-    return (
-        f"The teacher's weights, in the same two steps, undistilled (`lips-teacher.json`): closure AUC "
-        f"{teacher['closure_auc']:.3f}\n(the student {student['closure_auc']:.3f}), lip-vertex error "
-        f"{teacher['lve_mm2']:.1f} mm² ({student['lve_mm2']:.1f})."
-    )
+def _lips(table: Callable[[Any], str]) -> Callable[[], str]:
+    return lambda: table(_load("lips"))
 
 
-PAGES = {
-    "README.md": lambda: f"{latency_table()}\n\n{lips_table()}\n",
-    "docs/model_card.md": lambda: f"{lips_table()}\n\n{teacher_line()}\n",
+BLOCKS: dict[str, Callable[[], str]] = {
+    "latency": latency,
+    "bundle": _lips(lip_tables.bundle),
+    "english": _lips(lip_tables.english),
+    "others": _lips(lip_tables.others),
+    "conditions": _lips(lip_tables.conditions),
+    "lookaheads": _lips(lip_tables.lookaheads),
+    "languages": _lips(lip_tables.languages),
+    "voices": _lips(lip_tables.voices),
+    "idle": _lips(lip_tables.idle),
+    "steps": _steps,
 }
 
 
-def rewritten(page: str, text: str) -> str:
-    """A page's text with the figures of the committed results; ValueError where it has no place for them."""
-    before, _, rest = text.partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise ValueError(f"{page} has no place for the figures")
-    return before + BEGIN + PAGES[page]() + END + after
+def rewritten(text: str) -> str:
+    """A page's text with the figures of the committed results.
+
+    Raises:
+        ValueError: the page has no place for figures, or a block of a name that nothing fills.
+    """
+
+    def filled(block: re.Match[str]) -> str:
+        if block[2] not in BLOCKS:
+            raise ValueError(f"no figures are called {block[2]!r}: there are {', '.join(BLOCKS)}")
+        return f"{block[1]}{BLOCKS[block[2]]()}\n{block[3]}"
+
+    found, count = _BLOCK.subn(filled, text)
+    if not count:
+        raise ValueError("the page has no place for figures")
+    return found
 
 
 def main() -> int:
     for page in PAGES:
         path = ROOT / page
-        path.write_text(rewritten(page, path.read_text()))
+        path.write_text(rewritten(path.read_text()))
         print(f"wrote {page}")
     return 0
 

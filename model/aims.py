@@ -118,7 +118,8 @@ def english(facts: Facts) -> list[Verdict]:
     for name, most in COSTS.items():
         if name in conditions:
             cost = max(clean[key] - conditions[name][key] for key in AUCS)
-            rows.append(Verdict(Aim(f"greatest cost to an AUC: {name}", name, at_most(most)), cost))
+            aim = Aim(f"greatest cost to an AUC: {name}", name, at_most(most), "{:+.4f}")
+            rows.append(Verdict(aim, cost))
     return rows
 
 
@@ -148,8 +149,9 @@ def summary(facts: Facts) -> str:
         lines += [title] * bool(rows)
         for row in rows:
             ideal = f"  (ideal {row.written(row.ideal)})" if row.ideal is not None else ""
+            answer = "yes" if row.met else "no" if row.reached is not None else "–"
             lines.append(
-                f"  {'yes' if row.met else 'no ':3} {row.aim.title:58} {row.written(row.reached):>9}"
+                f"  {answer:3} {row.aim.title:58} {row.written(row.reached):>9}"
                 f"  aim {row.aim.bound.words}{ideal}"
             )
     return "\n".join(lines)
