@@ -81,15 +81,20 @@ def worst_difference(fused: Fused, path: Path) -> float:
     return worst
 
 
-def training_facts(checkpoint: Path, hardware: str) -> Training:
+def training_facts(checkpoint: Path, hardware: str | None) -> Training:
     """Where the weights come from, out of the run's ``run.json`` beside the checkpoint where there is one."""
     run = checkpoint.parent / "run.json"
     facts = json.loads(run.read_text()) if run.exists() else {}
+    lessons = []
+    if facts.get("corpus") or facts.get("init") or not facts:
+        lessons.append("synthetic English (Kokoro-82M, hibari, flite), curves from aligned phones")
+    if "capture_minutes" in facts:
+        lessons.append(f"{facts['capture_minutes']:g} minutes of captured faces")
     return Training(
-        speech="synthetic English (Kokoro-82M, hibari, flite), curves from aligned phones",
+        speech=" and ".join(lessons),
         speech_hours=round(float(facts.get("speech_hours", 0)), 2),
         audio_encoder="Whisper tiny.en encoder, 3 layers (MIT)",
-        hardware=hardware,
+        hardware=hardware or str(facts.get("hardware", "unknown")),
         hours=round(float(facts.get("hours", 0)), 2),
         commit=str(facts.get("commit", "")),
     )
@@ -105,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--name", default="default", help="the bundle's name (%(default)s)")
     parser.add_argument("--version", default="0.1.0", help="the bundle's version (%(default)s)")
-    parser.add_argument("--hardware", default="2 CPU cores", help="what it was trained on (%(default)s)")
+    parser.add_argument("--hardware", help="what it was trained on (what the run's run.json says)")
     options = parser.parse_args(argv)
     out: Path = options.out
     rig_path = out / "rig.npz"

@@ -25,7 +25,7 @@ def load_trained(net: DiffSpeaker, path: Path) -> None:
         net.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(
-            f"{path} is no teacher.safetensors or student.safetensors of this version's network"
+            f"{path} is no checkpoint (teacher.safetensors, student.safetensors) of this version's network"
         ) from error
 
 

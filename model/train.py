@@ -276,12 +276,19 @@ def train(options: Options) -> None:
         **as_table(options),
         **amounts,
         "hardware": torch.cuda.get_device_name() if device.type == "cuda" else _cpu(options.threads),
+        "hours": round(hours_spent(options.out), 2),
         "student_steps": STUDENT_STEPS,
         "commit": subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
         ).stdout.strip(),
     }
     (options.out / "run.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def hours_spent(out: Path) -> float:
+    """How long all stages took, over however many calls."""
+    stages = (torch.load(path, weights_only=True, map_location="cpu") for path in out.glob("*.resume"))
+    return sum(float(stage["spent_s"]) for stage in stages) / 3600
 
 
 def _cpu(threads: int) -> str:

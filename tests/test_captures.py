@@ -1,21 +1,14 @@
-"""Captured faces: files as phone apps write them, put on the server's frame grid, and learnt from."""
+"""Captured faces: files as phone apps write them, put on the server's frame grid, and drawn from."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import soundfile
 import torch
-from safetensors.torch import load_file
-from torch.nn import functional as F
-from torch.utils.tensorboard import SummaryWriter
 
 from model.articulation import IDLE_REACH_FRAMES, idle_coefficients
 from model.captures import (
@@ -30,90 +23,13 @@ from model.captures import (
     remarks,
     timecode_s,
 )
-from model.diffusion import few_steps
-from model.fine_tune import load_trained, phone_head, widen
-from model.network import DiffSpeaker
 from model.options import OptionError
-from model.shape import CHANNELS, GRID, STYLES, TOKEN_SAMPLES, EarShape, Shape
-from model.speech import PHONES, Batch
-from model.train import Options, PhoneEar, motion_loss, phone_loss, train_teacher
-from model.train import main as train_main
-from model.trainer import write_weights
+from model.shape import CHANNELS, GRID, STYLES, TOKEN_SAMPLES
+from model.speech import Batch
 from streamer.core.crossfader import FrameBlock
 from streamer.engine.animation_file import write_csv
 from streamer.engine.bundle import Bundle
-
-F32 = npt.NDArray[np.float32]
-
-JAW = CHANNELS.index("jawOpen")
-SMALL = Shape(ear=EarShape(width=48, heads=3, feed_forward=64, layers=1), width=32, feed_forward=48, layers=2)
-ROTATIONS = [f"{part}{axis}" for part in ("Head", "LeftEye", "RightEye") for axis in ("Yaw", "Pitch", "Roll")]
-# The app's own order: the right eye first, right before left.
-APP = sorted((n[0].upper() + n[1:] for n in CHANNELS), key=lambda n: (not n.startswith("Eye"), "Left" in n))
-
-
-# ---- what an app would record ------------------------------------------------------------------------------
-
-
-def timecode(row: int, fps: int, start_s: int = 14 * 3600 + 3 * 60 + 52) -> str:
-    second = (start_s + row // fps) % 86_400
-    hours, minutes, seconds = second // 3600, second // 60 % 60, second % 60
-    return f"{hours:02d}:{minutes:02d}:{seconds:02d}:{row % fps:02d}.000"
-
-
-def write_live_link(
-    path: Path,
-    motion: F32,
-    fps: int,
-    skip: Sequence[int] = (),
-    start_s: int = 0,
-    columns: Sequence[str] = APP,
-) -> Path:
-    """Curves (n, 52) as the Live Link Face app lays them out, without the rows ``skip``."""
-    order = [CHANNELS.index(name[0].lower() + name[1:]) for name in columns]
-    with path.open("w", newline="") as stream:
-        out = csv.writer(stream)
-        out.writerow(["Timecode", "BlendShapeCount", *columns, *ROTATIONS])
-        for row in sorted(set(range(len(motion))) - set(skip)):
-            values = [f"{value:.6f}" for value in motion[row, order]]
-            out.writerow([timecode(row, fps, start_s), "61", *values, *["-0.3"] * 9])
-    return path
-
-
-def talk(seconds: float, seed: int = 0) -> tuple[F32, F32]:
-    """Sound at 16 kHz whose loudness a jaw follows, and how open that jaw is at 60 fps."""
-    random = np.random.default_rng(seed)
-    beats = random.standard_normal(int(seconds * 4) + 2).clip(0, 2) / 2
-
-    def opening(rate_hz: int) -> F32:
-        place = np.arange(int(seconds * rate_hz)) / rate_hz * 4
-        return np.interp(place, np.arange(len(beats)), beats).astype(np.float32)
-
-    noise = random.standard_normal(int(seconds * 16_000)).astype(np.float32)
-    return (0.2 * opening(16_000) * noise).clip(-1, 1), opening(60)
-
-
-def write_talk(folder: Path, seconds: float = 8, name: str = "take", late_s: float = 0.0) -> Path:
-    """A take whose jaw follows its loudness, ``late_s`` after it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    audio, opening = talk(seconds)
-    motion = np.zeros((len(opening), len(CHANNELS)), np.float32)
-    motion[:, JAW] = np.interp(np.arange(len(opening)) / 60 - late_s, np.arange(len(opening)) / 60, opening)
-    soundfile.write(folder / f"{name}.wav", audio, 16_000)
-    return write_live_link(folder / f"{name}.csv", motion, 60)
-
-
-def silence_for(path: Path, seconds: float) -> Path:
-    """A sound file beside a CSV, quiet but not silent."""
-    hiss = 0.01 * np.random.default_rng(0).standard_normal(int(16_000 * seconds))
-    soundfile.write(path.with_suffix(".wav"), hiss, 16_000)
-    return path.with_suffix(".wav")
-
-
-def rising(frames: int, channels: int = len(CHANNELS)) -> F32:
-    """Every value of the table another one, in [0, 1]."""
-    return (np.arange(frames * channels, dtype=np.float32) / (frames * channels)).reshape(frames, channels)
-
+from tests.takes import JAW, rising, silence_for, talk, timecode, write_live_link, write_talk
 
 # ---- files -------------------------------------------------------------------------------------------------
 
@@ -363,151 +279,3 @@ def test_a_mixed_batch_holds_its_share_of_captures_on_average(share: float, batc
     assert np.mean(captured) == pytest.approx(mean, abs=0.15)
     assert max(captured) - min(captured) <= 1
     assert mixed.windows.seeds == mixed.captures.seeds == [7]  # type: ignore[attr-defined]
-
-
-# ---- fine-tuning -------------------------------------------------------------------------------------------
-
-
-def test_phones_that_nobody_knows_are_no_lesson_and_no_nan() -> None:
-    torch.manual_seed(0)
-    logits = torch.randn(2, 5, len(PHONES), requires_grad=True)
-    unknown = torch.full((2, 5), UNKNOWN_PHONE)
-    loss = phone_loss(logits, unknown)
-    loss.backward()  # type: ignore[no-untyped-call]
-    assert loss.item() == 0 and logits.grad is not None and (logits.grad == 0).all()
-    known = torch.randint(len(PHONES), (2, 5))
-    half = torch.where(torch.arange(5) < 2, known, unknown)
-    expected = F.cross_entropy(logits[:, :2].flatten(0, 1), known[:, :2].flatten(), label_smoothing=0.05)
-    torch.testing.assert_close(phone_loss(logits, half), expected)
-
-
-def small_net() -> DiffSpeaker:
-    torch.manual_seed(0)
-    net = DiffSpeaker(SMALL)
-    torch.nn.init.normal_(net.denoiser.motion_decoder.weight, std=0.1)
-    return net
-
-
-def one_step(net: DiffSpeaker, batch: Batch) -> torch.Tensor:
-    """The network's answer from pure noise, with the last frames given before the newest."""
-    mask = torch.zeros(batch.motion.shape[:2])
-    mask[:, 16:20] = 1
-    prefix = net.normalise(batch.motion) * mask[..., None]
-    heard = net.listen(batch.audio)
-
-    def denoise(x: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
-        answer: torch.Tensor = net.denoiser(x, heard, batch.style, step, prefix, mask)
-        return answer
-
-    return net.denormalise(few_steps(denoise, batch.noise, (999,)))
-
-
-def test_widening_brings_a_real_face_near_and_changes_no_answer(tmp_path: Path) -> None:
-    motion = np.zeros((300, 52), np.float32)
-    motion[:, CHANNELS.index("mouthFrownLeft")] = 0.4  # what the rules never move, so that its std is tiny
-    motion[:, JAW] = 0.02 * rising(300, 1)[:, 0]
-    write_live_link(tmp_path / "take.csv", motion, 60)
-    silence_for(tmp_path / "take.csv", 5)
-    batch = Captures([tmp_path], seed=0).draw(16)
-    net = small_net()
-    net.std.fill_(0.02)
-    net.std[JAW] = 0.2
-    with torch.no_grad():
-        before = one_step(net, batch)
-        assert net.normalise(batch.motion).abs().max() > 15
-        widen(net, batch.motion)
-        after = one_step(net, batch)
-    torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-3)
-    assert net.normalise(batch.motion).square().mean((0, 1)).max() <= 1.001
-    assert net.std[JAW] == 0.2  # never narrower
-
-
-def test_trained_weights_and_the_head_beside_them_are_found_again(tmp_path: Path) -> None:
-    net, other = small_net(), DiffSpeaker(SMALL)
-    ear = PhoneEar(net.ear)
-    write_weights(net, tmp_path / "teacher.safetensors")
-    assert phone_head(tmp_path / "teacher.safetensors", torch.device("cpu")) is None
-    write_weights(ear, tmp_path / "ear.safetensors")
-    load_trained(other, tmp_path / "teacher.safetensors")
-    assert all(torch.equal(one, two) for one, two in zip(net.parameters(), other.parameters(), strict=True))
-    head = phone_head(tmp_path / "teacher.safetensors", torch.device("cpu"))
-    assert head is not None and torch.equal(head.weight, ear.head.weight)
-    with pytest.raises(ValueError, match=r"ear\.safetensors is no teacher\.safetensors"):
-        load_trained(other, tmp_path / "ear.safetensors")
-
-
-def options(out: Path, **given: object) -> Options:
-    usual: dict[str, object] = {"captures": Path("captures"), "out": out, "budget_minutes": 1e6, "batch": 8}
-    return Options(**(usual | {"threads": 1, "max_steps": 60, "teacher_rate": 3e-3} | given))  # type: ignore[arg-type]
-
-
-def test_a_few_steps_of_fine_tuning_come_nearer_to_a_captured_jaw(tmp_path: Path) -> None:
-    write_talk(tmp_path / "takes", seconds=20)
-    captures = Captures([tmp_path / "takes"], seed=0)
-    probe = captures.draw(48, augmented=False)
-    net = small_net()
-    net.std.fill_(0.2)
-
-    def far(net: DiffSpeaker) -> float:
-        with torch.no_grad():
-            return float(motion_loss(net, net.normalise(one_step(net, probe)), net.normalise(probe.motion)))
-
-    widen(net, probe.motion)
-    before = far(net)
-    with SummaryWriter(str(tmp_path)) as log:
-        tuned = train_teacher(net, None, captures, options(tmp_path), log)
-    assert far(tuned) < 0.6 * before
-    with torch.no_grad():
-        answer = one_step(tuned, probe)[..., JAW].mean(1)
-    assert torch.corrcoef(torch.stack([answer, probe.motion[..., JAW].mean(1)]))[0, 1] > 0.7
-
-
-def test_the_ears_part_of_the_budget_is_the_teachers_where_the_ear_is_not_taught(tmp_path: Path) -> None:
-    shares = {"ear_share": 0.4, "student_share": 0.2, "budget_minutes": 10.0}
-    taught = options(tmp_path, corpus=Path("corpus"), **shares)
-    tuned = options(tmp_path, corpus=Path("corpus"), init=Path("teacher.safetensors"), **shares)
-    assert taught.teaches_ear and not tuned.teaches_ear and not options(tmp_path).teaches_ear
-    assert taught.stage("teacher").minutes == pytest.approx(4)
-    assert tuned.stage("teacher").minutes == pytest.approx(8)
-    assert tuned.stage("student").minutes == taught.stage("student").minutes == pytest.approx(2)
-
-
-def test_a_run_without_lessons_or_over_its_own_beginning_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = "configs/fine-tune.toml"
-    assert train_main([config, "--out", str(tmp_path)]) == 2
-    assert "Give --corpus, a folder of speech, or --captures" in capsys.readouterr().err
-    init = ["--init", str(tmp_path / "teacher.safetensors")]
-    assert train_main([config, "--out", str(tmp_path), "--captures", str(tmp_path), *init]) == 2
-    assert "Give another --out" in capsys.readouterr().err
-    assert train_main([config, "--out", str(tmp_path / "out"), "--captures", str(tmp_path), *init]) == 2
-    assert "No capture in" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_the_command_fine_tunes_writes_what_it_did_and_goes_on_where_it_was(tmp_path: Path) -> None:
-    write_talk(tmp_path / "takes")
-    torch.manual_seed(0)
-    write_weights(DiffSpeaker(), tmp_path / "teacher.safetensors")
-    out = tmp_path / "out"
-    words = ["configs/fine-tune.toml", "--captures", str(tmp_path / "takes"), "--out", str(out)]
-    words += [
-        "--init",
-        str(tmp_path / "teacher.safetensors"),
-        "--batch",
-        "2",
-        "--threads",
-        "1",
-        "--max-steps",
-    ]
-    assert train_main([*words, "1"]) == 0
-    first = load_file(out / "student.safetensors")
-    assert not (out / "ear.safetensors").exists()
-    run = json.loads((out / "run.json").read_text())
-    assert run["capture_minutes"] == pytest.approx(8 / 60, abs=0.01) and "speech_hours" not in run
-    assert run["corpus"] is None and run["init"].endswith("teacher.safetensors") and run["hardware"]
-    assert train_main([*words, "2"]) == 0
-    second = load_file(out / "student.safetensors")
-    assert any(not torch.equal(first[name], second[name]) for name in first)
-    assert torch.equal(first["std"], second["std"])  # widened once, not again
