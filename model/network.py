@@ -45,6 +45,9 @@ class LogMel(nn.Module):
     The short-time spectrum is a convolution with a windowed cosine and sine basis, so that it exports as one.
     Whisper clips 8 decades below the loudest bin of its 30 s; a window of one second may be all silence, so
     the loudest bin is never taken as quieter than 10^0.5.
+
+    In training, ``warp`` (B,) stretches each window's spectrum as a vocal tract of another length would, and
+    leaves its time alone (Jaitly and Hinton 2013): bin f shows what bin f · warp held.
     """
 
     def __init__(self, bins: int) -> None:
@@ -62,15 +65,29 @@ class LogMel(nn.Module):
         self.basis: Tensor
         self.filters: Tensor
 
-    def forward(self, audio: Tensor) -> Tensor:
+    def forward(self, audio: Tensor, warp: Tensor | None = None) -> Tensor:
         """See the class."""
         padded = F.pad(audio[:, None], (MEL_WINDOW // 2, MEL_WINDOW // 2), mode="reflect")
         spectrum = F.conv1d(padded, self.basis, stride=MEL_HOP)[:, :, :-1]
         real, imaginary = spectrum.chunk(2, dim=1)
-        mel = torch.einsum("bft,fm->bmt", real.square() + imaginary.square(), self.filters)
+        power = real.square() + imaginary.square()
+        if warp is not None:
+            power = stretch(power, warp)
+        mel = torch.einsum("bft,fm->bmt", power, self.filters)
         log = mel.clamp(min=1e-10).log10()
         floor = log.amax(dim=(1, 2), keepdim=True).clamp(min=0.5) - 8
         return (torch.maximum(log, floor) + 4) / 4
+
+
+def stretch(power: Tensor, warp: Tensor) -> Tensor:
+    """Spectra (B, F, T) whose bin f is the old bin f · warp, in proportion between bins, 0 beyond the top."""
+    top = power.shape[1] - 1
+    place = torch.arange(top + 1, device=power.device) * warp[:, None]
+    left = place.floor().clamp(max=top - 1).long()
+    share = (place - left)[..., None].clamp(max=1)
+    within = (place <= top)[..., None]
+    low, high = (power.gather(1, (left + k)[..., None].expand_as(power)) for k in (0, 1))
+    return (low + share * (high - low)) * within
 
 
 class EarLayer(nn.Module):
@@ -107,9 +124,9 @@ class Ear(nn.Module):
         self.position = nn.Parameter(torch.zeros(grid.window_samples // TOKEN_SAMPLES, shape.width))
         self.layers = nn.ModuleList(EarLayer(shape) for _ in range(shape.layers))
 
-    def forward(self, audio: Tensor) -> Tensor:
-        """See the class."""
-        x = F.gelu(self.conv1(self.mel(audio)))
+    def forward(self, audio: Tensor, warp: Tensor | None = None) -> Tensor:
+        """See the class, and ``LogMel`` for ``warp``."""
+        x = F.gelu(self.conv1(self.mel(audio, warp)))
         x = F.gelu(self.conv2(x)).transpose(1, 2) + self.position
         for layer in self.layers:
             x = layer(x)

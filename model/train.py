@@ -46,6 +46,7 @@ from model.whisper import find_whisper, load_whisper
 DRAWS = 2  # noise and step are drawn this often per window: the ear is the costly part, its answer is reused
 NOISY_END = 700  # every second draw takes its step from here up
 TEACHER_SAMPLER_STEPS = 8
+WARP = 0.17  # of a vocal tract's length, as a logarithm: the corpus has few speakers, and no child
 PHONE_WEIGHT = 0.1  # of the ear's own lesson, while the teacher learns
 _JAW, _CLOSE = CHANNELS.index("jawOpen"), CHANNELS.index("mouthClose")
 
@@ -99,9 +100,9 @@ class PhoneEar(nn.Module):
         self.ear = ear
         self.head = nn.Linear(ear.position.shape[1], len(PHONES))
 
-    def forward(self, audio: Tensor) -> Tensor:
+    def forward(self, audio: Tensor, warp: Tensor | None = None) -> Tensor:
         """Audio (B, N) -> logits over ``PHONES`` (B, L, 40)."""
-        logits: Tensor = self.head(self.ear(audio))
+        logits: Tensor = self.head(self.ear(audio, warp))
         return logits
 
 
@@ -133,6 +134,13 @@ def draw_prefix(motion: Tensor, generator: torch.Generator) -> tuple[Tensor, Ten
     return (motion + rough) * mask[..., None], mask
 
 
+def draw_warp(audio: Tensor, generator: torch.Generator) -> Tensor:
+    """A vocal tract for each window, up to 18 % longer or shorter; half of them keep their own, (B,)."""
+    count = len(audio)
+    warp = torch.exp(WARP * (2 * torch.rand(count, generator=generator) - 1))
+    return torch.where(torch.rand(count, generator=generator) < 0.5, warp, 1).to(audio.device)
+
+
 def draw_steps(count: int, generator: torch.Generator) -> Tensor:
     """Diffusion steps (count,): the first half of all, the second half of the noisy end."""
     half = count // 2
@@ -160,8 +168,8 @@ def train_ear(net: PhoneEar, lessons: Lessons, options: Options, log: SummaryWri
         net, options.stage("ear"), [(ear, 1.0), ([*net.head.parameters()], 5.0)], options.seed + 1
     )
 
-    def loss_of(batch: Batch, _: torch.Generator) -> Tensor:
-        return phone_loss(net(batch.audio), batch.phones)
+    def loss_of(batch: Batch, generator: torch.Generator) -> Tensor:
+        return phone_loss(net(batch.audio, draw_warp(batch.audio, generator)), batch.phones)
 
     trainer.run(lessons, loss_of, options.out / "ear.safetensors", log)
     return trainer.average
@@ -177,7 +185,7 @@ def train_teacher(
     trainer = Trainer(net, options.stage("teacher"), [(rest, 1.0), (top, 0.1)], options.seed + 2)
 
     def loss_of(batch: Batch, generator: torch.Generator) -> Tensor:
-        features = net.ear(batch.audio)
+        features = net.ear(batch.audio, draw_warp(batch.audio, generator))
         audio, style, noise = (repeat(x) for x in (net.project(features), batch.style, batch.noise))
         clean = repeat(net.normalise(batch.motion))
         step = draw_steps(len(clean), generator).to(clean.device)
@@ -203,7 +211,7 @@ def train_student(
         clean = net.normalise(batch.motion)
         prefix, mask = draw_prefix(clean, generator)
         with torch.no_grad():
-            features = teacher.ear(batch.audio)
+            features = teacher.ear(batch.audio, draw_warp(batch.audio, generator))
             heard = teacher.project(features)
 
             def teach(noisy: Tensor, step: Tensor) -> Tensor:

@@ -46,6 +46,19 @@ def denoise(net: DiffSpeaker, **changes: torch.Tensor) -> torch.Tensor:
         return net.denoiser(**inputs)
 
 
+def test_a_warped_spectrum_is_a_longer_vocal_tracts_and_its_time_stays() -> None:
+    t = torch.arange(16_000) / 16_000
+    pulse = torch.exp(-(((t - 0.5) / 0.05) ** 2))
+    tone = (pulse * torch.sin(2 * torch.pi * 1000 * t))[None]
+    longer = (pulse * torch.sin(2 * torch.pi * 800 * t))[None]
+    mel = LogMel(80)
+    same, warped = mel(tone, torch.ones(1)), mel(tone, torch.tensor([1.25]))
+    torch.testing.assert_close(same, mel(tone))
+    loudest = warped[0].amax(1).argmax()
+    assert abs(int(loudest) - int(mel(longer)[0].amax(1).argmax())) <= 1
+    assert warped[0].amax(0).argmax() == same[0].amax(0).argmax()
+
+
 def test_the_spectrogram_is_whispers_log_mel_of_each_160_samples() -> None:
     audio = np.random.default_rng(0).standard_normal(16_000).astype(np.float32) * 0.1
     framed = np.lib.stride_tricks.sliding_window_view(np.pad(audio, 200, mode="reflect"), 400)[::160][:100]
