@@ -1,4 +1,4 @@
-"""Takes as phone apps record them, made up: in the Live Link Face layout, with a jaw that follows its sound."""
+"""Takes as phone apps record them, made up: the Live Link Face layout, and a jaw that follows its sound."""
 
 from __future__ import annotations
 
