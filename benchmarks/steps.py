@@ -47,7 +47,7 @@ from streamer.engine.offline import animate_together
 F32 = npt.NDArray[np.float32]
 Sampler = Callable[[Denoise, Tensor], Tensor]
 TEACHER_STEPS = (50, 8)
-SEEDS, DIVERSE, TIMED = 10, 4, 30
+SEEDS, DIVERSE, TIMED = 10, 2, 30
 
 
 class TorchBackend:
