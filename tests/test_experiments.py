@@ -185,7 +185,7 @@ def test_the_attention_experiment_runs_goes_on_where_it_stopped_and_draws_its_pl
     ]
     attention.main([*command, "--seeds", "1"])
     result = read(path)
-    assert len(result["runs"]) == 5 * len(attention.SHARES)
+    assert len(result["runs"]) == 7 * len(attention.SHARES)
     assert result["machine"]["processor"]
     del result["runs"][-1]
     path.write_text(json.dumps(result))
@@ -195,8 +195,8 @@ def test_the_attention_experiment_runs_goes_on_where_it_stopped_and_draws_its_pl
     again["runs"][-1].pop("training_cpu_s")
     attention.plot(again).savefig(tmp_path / "plot.png")
     assert "| 120 | mask only | 5 %" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="other settings \\(steps\\)"):
-        attention.main([*command[:-3], "3", *command[-2:]])
+    with pytest.raises(ValueError, match="other settings \\(batch_frames\\)"):
+        attention.main([*command[:-1], "240"])
 
 
 # ---- parallel --------------------------------------------------------------------------------------------

@@ -250,7 +250,7 @@ def main(argv: list[str] | None = None) -> int:
         default=Path("runs/experiments"),
         help="corpus, features, networks (%(default)s)",
     )
-    parser.add_argument("--steps", type=int, default=3000, help="optimiser steps of a network (%(default)s)")
+    parser.add_argument("--steps", type=int, default=1500, help="optimiser steps of a network (%(default)s)")
     parser.add_argument(
         "--windows",
         type=int,
