@@ -103,6 +103,18 @@ class Strip:
         return len(self.audio) / GRID.sample_rate_hz / 3600
 
 
+def _is_cached(files: dict[str, Path], utterances: list[dict[str, object]]) -> bool:
+    """Whether the files hold these very utterances: a corpus grows, and another one has other lengths."""
+    if not all(file.exists() for file in files.values()):
+        return False
+    audio, tracks, spans = (np.load(files[part], mmap_mode="r") for part in ("audio", "tracks", "spans"))
+    if len(spans) != len(utterances) or len(audio) != len(tracks) * _SAMPLES_PER_TRACK:
+        return False
+    told_s = np.array([float(str(utterance["duration_s"])) for utterance in utterances])
+    cached_s = (spans[:, 1] - spans[:, 0]) / GRID.sample_rate_hz
+    return bool(np.abs(cached_s - told_s).max(initial=0) < 0.005)
+
+
 def build_strip(corpus: Path, cache: Path, held_out: bool) -> Strip:
     """Decodes the training (or held-out) voices of a corpus; the second call reads the cache."""
     name = cache / ("held_out" if held_out else "train")
@@ -111,7 +123,7 @@ def build_strip(corpus: Path, cache: Path, held_out: bool) -> Strip:
     rules = hashlib.sha256(Path(articulation.__file__).read_bytes()).hexdigest()[:8]
     parts = {"audio": "audio", "tracks": f"tracks-{rules}", "phones": "phones", "spans": "spans"}
     files = {part: name.with_suffix(f".{stem}.npy") for part, stem in parts.items()}
-    if not all(file.exists() for file in files.values()):
+    if not _is_cached(files, utterances):
         cache.mkdir(parents=True, exist_ok=True)
         gap = int(GAP_S * TRACK_RATE_HZ)
         audios, tracks, names, spans, at = [], [], [], [], 0

@@ -223,6 +223,15 @@ def test_the_strip_is_built_once_and_read_back_equal(corpus: Path, tmp_path: Pat
     assert np.array_equal(first.tracks, again.tracks)
 
 
+def test_a_corpus_that_grew_is_decoded_again(corpus: Path, tmp_path: Path) -> None:
+    few = build_strip(corpus, tmp_path / "cache", False)
+    line = json.loads((corpus / "x.jsonl").read_text().splitlines()[0])
+    (corpus / "y.jsonl").write_text(json.dumps(line | {"voice": "am_adam"}) + "\n")
+    more = build_strip(corpus, tmp_path / "cache", False)
+    assert len(more.spans) == len(more.utterances) == 2
+    assert more.hours == pytest.approx(2 * few.hours)
+
+
 def test_the_same_seed_draws_the_same_windows(corpus: Path, tmp_path: Path) -> None:
     strip = build_strip(corpus, tmp_path / "cache", False)
     one, other = (Windows(strip, seed=3).draw(4) for _ in range(2))
