@@ -138,7 +138,11 @@ def write_graph(path: Path, manifest: Manifest, *, motion_name: str = "motion") 
     from onnx import TensorProto, helper, save
 
     timing = manifest.timing
-    frames, channels, styles = timing.segment_frames, len(manifest.motion.channels), len(manifest.styles) + len(manifest.style_scales)
+    frames, channels, styles = (
+        timing.segment_frames,
+        len(manifest.motion.channels),
+        len(manifest.styles) + len(manifest.style_scales),
+    )
     f32 = TensorProto.FLOAT
     graph = helper.make_graph(
         [
