@@ -125,13 +125,22 @@ def write_graph(
     del graph.metadata_props[:]
     for key, value in sorted(metadata.items()):
         graph.metadata_props.add(key=key, value=value)
-    for node in graph.graph.node:  # source locations of the exporting machine are nobody's business
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for value in graph.graph.value_info:
-        del value.metadata_props[:]
+    forget_sources(graph.graph)
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, path)
+
+
+def forget_sources(graph: onnx.GraphProto) -> None:
+    """Drops the source locations of the exporting machine, which are nobody's business, loops' bodies too."""
+    for node in graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                forget_sources(attribute.g)
+    for value in (*graph.value_info, *graph.input, *graph.output):
+        del value.metadata_props[:]
+    del graph.metadata_props[:]
 
 
 def halve_weights(graph: onnx.ModelProto) -> None:

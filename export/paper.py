@@ -23,14 +23,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnxruntime
 import torch
 from torch import Tensor, nn
+from torch._higher_order_ops import scan
 from torch.nn.utils import parametrize
 
 from export.graph import OUTPUT, write_graph
-from model.diffusion import STEPS, ddim, ddim_legacy, published_steps
+from model.diffusion import (
+    STEPS,
+    ddim,
+    ddim_legacy,
+    ddim_legacy_weights,
+    ddim_weights,
+    published_steps,
+)
 from model.paper.checkpoint import read_checkpoint
 from model.paper.folded import Folded, Sampler, from_noise, noise_root
 from model.paper.network import PaperDiffSpeaker, moving_average
@@ -52,6 +61,7 @@ from streamer.contract.manifest import (
 )
 
 SAMPLERS: dict[str, Sampler] = {"ddim_legacy": ddim_legacy, "ddim": ddim}
+STEP_WEIGHTS = {"ddim_legacy": ddim_legacy_weights, "ddim": ddim_weights}
 HIDDEN_STATES = 100
 # A hidden state hears 400 samples, and the next one begins 320 later.
 WINDOW_SAMPLES = (HIDDEN_STATES - 1) * SAMPLE_RATE_HZ // HIDDEN_RATE_HZ + 400
@@ -68,10 +78,13 @@ def grid(shape: PaperShape) -> Grid:
 
 
 def timing(shape: PaperShape) -> Timing:
-    """Half a second's hop and a fifth's lookahead: 50 steps are many, and the network was never taught to do
-    without the future."""
+    """A second's hop and a fifth's lookahead, where a session does not choose others.
+
+    A hop of one period leaves every frame its place in the period from window to window, and 50 steps take a
+    processor the best part of it. The lookahead is for a network that always knew the whole sentence.
+    """
     time, rate = grid(shape), shape.frame_rate_hz
-    hop, lookahead = rate // 2, rate // 5
+    hop, lookahead = shape.period, rate // 5
     hop_samples, lookahead_samples = time.frame_sample(hop), time.lookahead_samples(lookahead)
     return Timing(
         sample_rate_hz=time.sample_rate_hz,
@@ -81,7 +94,7 @@ def timing(shape: PaperShape) -> Timing:
         segment_frames=time.segment_frames,
         context_frames=time.context_frames(hop, lookahead),
         context_samples=time.window_samples - hop_samples - lookahead_samples,
-        hop=Choice(1, rate, hop, hop_samples),
+        hop=Choice(1, hop, hop, hop_samples),
         lookahead=Choice(0, rate // 2, lookahead, lookahead_samples),
         prefix_frames=0,
     )
@@ -93,10 +106,10 @@ class FusedPaper(nn.Module):
     Takes the network over: what is only needed for training leaves it.
     """
 
-    def __init__(self, net: PaperDiffSpeaker, sampler: Sampler, steps: Sequence[int]) -> None:
+    def __init__(self, net: PaperDiffSpeaker, sampler: str, steps: Sequence[int]) -> None:
         super().__init__()
         self.net = net
-        self.sampler, self.steps = sampler, list(steps)
+        self.sampler, self.steps = SAMPLERS[sampler], list(steps)
         convolution = net.audio_encoder.encoder.pos_conv_embed.conv
         if parametrize.is_parametrized(convolution):
             parametrize.remove_parametrizations(convolution, "weight")  # the weight norm becomes a weight
@@ -110,6 +123,7 @@ class FusedPaper(nn.Module):
                 "step_tokens": denoiser.time_embedding(torch.tensor(self.steps)),
                 "position": position,
                 "bias": bias,
+                "weights": torch.tensor(STEP_WEIGHTS[sampler](self.steps)),
             }
         for name, value in constants.items():
             self.register_buffer(name, value, persistent=False)
@@ -117,21 +131,29 @@ class FusedPaper(nn.Module):
         self.step_tokens: Tensor
         self.position: Tensor
         self.bias: Tensor
+        self.weights: Tensor
 
     def forward(self, audio: Tensor, noise: Tensor, style: Tensor) -> Tensor:
         """See the class."""
-        denoiser = self.net.denoiser
-        heard = denoiser.audio_feature_map(self.net.encode(audio))
-        step_tokens = iter(self.step_tokens)
+        denoiser, tables = self.net.denoiser, (self.position, self.bias)
+        # A scan takes no views of one tensor, which keys and values are.
+        heard = [(key.clone(), value.clone()) for key, value in denoiser.hear(self.net.encode(audio))]
 
-        def denoise(coordinates: Tensor, _step: Tensor) -> Tensor:
-            token = next(step_tokens).expand(
-                style.shape[0], -1
-            )  # the sampler asks once per step, in their order
-            tokens = denoiser.condition_tokens(style, token)
-            return self.folded.predict(coordinates, heard, tokens, (self.position, self.bias))
+        def predict(coordinates: Tensor, step_token: Tensor) -> Tensor:
+            tokens = denoiser.condition_tokens(style, step_token.expand(style.shape[0], -1))
+            return self.folded.predict(coordinates, heard, tokens, tables)
 
-        clean = self.sampler(denoise, from_noise(noise @ self.root), self.steps)
+        def one_step(coordinates: Tensor, given: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            step_token, weights = given
+            following = weights[0] * predict(coordinates, step_token) + weights[1] * coordinates
+            return following, weights[0].clone()  # a scan must also give something per step
+
+        start = from_noise(noise @ self.root)
+        if torch.compiler.is_exporting():
+            clean, _ = scan(one_step, start, (self.step_tokens, self.weights))
+        else:
+            step_tokens = iter(self.step_tokens)  # the sampler asks once per step, in their order
+            clean = self.sampler(lambda x, _: predict(x, next(step_tokens)), start, self.steps)
         if self.net.shape.smooth:
             clean = moving_average(clean)
         return self.folded.decode(clean)
@@ -161,10 +183,8 @@ def relative_difference(fused: FusedPaper, path: Path) -> float:
     return worst
 
 
-def manifest_of(
-    net: PaperDiffSpeaker, styles: list[str], options: argparse.Namespace, files: dict[str, str]
-) -> Manifest:
-    """The manifest of a bundle whose files are written, with their hashes."""
+def manifest_of(net: PaperDiffSpeaker, styles: list[str], options: argparse.Namespace) -> Manifest:
+    """The manifest of a bundle whose files are still to be written."""
     shape = net.shape
     encoder = net.audio_encoder.config
     return Manifest(
@@ -193,7 +213,7 @@ def manifest_of(
             hours=0.0,
             commit="",
         ),
-        files=files,
+        files={},
     )
 
 
@@ -238,9 +258,10 @@ def export(options: argparse.Namespace) -> int:
     styles = options.styles.split(",") if options.styles else [f"style {n + 1}" for n in range(shape.styles)]
     if len(set(styles)) != shape.styles:
         raise ValueError(f"--styles needs {shape.styles} different names, not {len(set(styles))}")
-    fused = FusedPaper(net, SAMPLERS[options.sampler], published_steps(options.steps))
+    manifest = manifest_of(net, styles, options)  # of the network as it was given: fusing changes it
+    fused = FusedPaper(net, options.sampler, published_steps(options.steps))
     model_path = out / "model.onnx"
-    print(f"exporting {options.checkpoint}: {options.steps} steps of {options.sampler}; some minutes …")
+    print(f"exporting {options.checkpoint}: {options.steps} steps of {options.sampler}; a minute or two …")
     metadata = {"licence": options.licence, "sampler": options.sampler, "steps": str(options.steps)}
     write_graph(fused, model_path, metadata, example_inputs(shape, 2, seed=0))
     worst = relative_difference(fused, model_path)
@@ -248,7 +269,8 @@ def export(options: argparse.Namespace) -> int:
     if not worst <= TOLERANCE:
         return 1
     files = sorted(path.name for path in out.iterdir() if path.is_file() and path.name != MANIFEST_NAME)
-    write_manifest(manifest_of(net, styles, options, {name: sha256(out / name) for name in files}), out)
+    hashes = {name: sha256(out / name) for name in files}
+    write_manifest(msgspec.structs.replace(manifest, files=hashes), out)
     print(f"wrote {out} ({sum((out / name).stat().st_size for name in files) / 1e6:.1f} MB)")
     return 0
 

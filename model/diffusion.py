@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -53,6 +54,16 @@ def ddim(denoise: Denoise, noise: Tensor, steps: Sequence[int]) -> Tensor:
     return clean
 
 
+def ddim_weights(steps: Sequence[int]) -> list[tuple[float, float]]:
+    """``ddim`` as what each step makes of x̂0 and x: x ← a · x̂0 + b · x, with (1, 0) at the last."""
+    weights = []
+    for step, following in itertools.pairwise(steps):
+        level, later = float(ALPHA_BAR[step]), float(ALPHA_BAR[following])
+        keep = ((1 - later) / (1 - level)) ** 0.5
+        weights.append((later**0.5 - keep * level**0.5, keep))
+    return [*weights, (1.0, 0.0)]
+
+
 def published_steps(count: int = 50) -> list[int]:
     """The paper's steps: ``count`` of them, evenly spaced from 0 and shifted by one; 981, 961, …, 21, 1."""
     return list(range(1, STEPS + 1, STEPS // count))[:count][::-1]
@@ -66,10 +77,15 @@ def ddim_legacy(denoise: Denoise, noise: Tensor, steps: Sequence[int]) -> Tensor
     own are sampled by ``ddim``. See docs/decisions/0004.
     """
     x = noise
-    for step, following in zip(steps, [*steps[1:], 0], strict=True):
-        level = ALPHA_BAR[following]
-        x = (level.sqrt() + (1 - level).sqrt()) * denoise(x, torch.full((x.shape[0],), step, device=x.device))
+    for step, (weight, _) in zip(steps, ddim_legacy_weights(steps), strict=True):
+        x = weight * denoise(x, torch.full((x.shape[0],), step, device=x.device))
     return x
+
+
+def ddim_legacy_weights(steps: Sequence[int]) -> list[tuple[float, float]]:
+    """``ddim_legacy`` as what each step makes of x̂0 and x: x ← a · x̂0 + b · x."""
+    levels = [float(ALPHA_BAR[following]) for following in (*steps[1:], 0)]
+    return [(level**0.5 + (1 - level) ** 0.5, 0.0) for level in levels]
 
 
 def few_steps(denoise: Denoise, noise: Tensor, steps: Sequence[int] = STUDENT_STEPS) -> Tensor:

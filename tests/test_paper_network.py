@@ -11,7 +11,15 @@ import pytest
 import torch
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model
 
-from model.diffusion import ALPHA_BAR, ddim, ddim_legacy, few_steps, published_steps
+from model.diffusion import (
+    ALPHA_BAR,
+    ddim,
+    ddim_legacy,
+    ddim_legacy_weights,
+    ddim_weights,
+    few_steps,
+    published_steps,
+)
 from model.paper import folded
 from model.paper.network import (
     PaperDenoiser,
@@ -378,6 +386,19 @@ def test_the_legacy_sampler_carries_no_noise_and_ships_its_last_prediction_a_lit
 def test_correct_ddim_returns_the_last_prediction_itself():
     out = ddim(lambda x, step: torch.full_like(x, float(step[0])), torch.randn(1, 2, 3), published_steps())
     assert torch.equal(out, torch.full_like(out, 1.0))
+
+
+@pytest.mark.parametrize(("sampler", "weights"), [(ddim, ddim_weights), (ddim_legacy, ddim_legacy_weights)])
+def test_a_samplers_weights_are_what_each_of_its_steps_does(sampler, weights):
+    generator = torch.Generator().manual_seed(0)
+    predictions = torch.randn(50, 1, 3, 5, generator=generator, dtype=torch.float64)
+    noise = torch.randn(1, 3, 5, generator=generator, dtype=torch.float64)
+    steps = published_steps()
+    wanted = sampler(lambda x, step: predictions[steps.index(int(step[0]))], noise, steps)
+    x = noise
+    for clean, (of_clean, of_x) in zip(predictions, weights(steps), strict=True):
+        x = of_clean * clean + of_x * x
+    torch.testing.assert_close(x, wanted, rtol=0, atol=1e-6)
 
 
 def rooms(shape):

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from model.diffusion import Denoise, ddim, published_steps
-from model.paper.network import PaperDenoiser
+from model.paper.network import KeyValue, PaperDenoiser
 
 Sampler = Callable[[Denoise, Tensor, Sequence[int]], Tensor]
 
@@ -55,7 +55,7 @@ class Folded(nn.Module):
         self.bias: Tensor
 
     def predict(
-        self, coordinates: Tensor, audio: Tensor, tokens: list[Tensor], tables: tuple[Tensor, Tensor]
+        self, coordinates: Tensor, audio: list[KeyValue], tokens: list[Tensor], tables: tuple[Tensor, Tensor]
     ) -> Tensor:
         """x0's coordinates from those of noisy motion; the other arguments are ``transform``'s."""
         image = coordinates[..., : self.denoiser.shape.width]
@@ -94,7 +94,7 @@ def sample(
         Offsets in metres, float32 (B, T, V·3): what the sampler returns in V·3 dimensions, but for rounding.
     """
     folded = Folded(denoiser)
-    audio = denoiser.audio_feature_map(features)
+    audio = denoiser.hear(features)
     tables = denoiser.tables(features.shape[1])
 
     def denoise(coordinates: Tensor, step: Tensor) -> Tensor:

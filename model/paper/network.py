@@ -15,7 +15,9 @@ Shapes: B clips, N samples, H hidden states, T frames, d width, S styles.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +29,8 @@ from model.paper.shape import PaperShape
 
 STEP_WIDTH = 768  # of the step's sinusoid, in both configurations
 DROPOUT = 0.1
+
+KeyValue = tuple[Tensor, Tensor]
 
 
 def normalise(audio: Tensor) -> Tensor:
@@ -58,7 +62,7 @@ class Attention(nn.Module):
         d = x.shape[-1]
         return split_heads(F.linear(x, self.in_proj_weight[:d], self.in_proj_bias[:d]), self.heads)
 
-    def key_value(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def key_value(self, x: Tensor) -> KeyValue:
         """(B, K, d) -> keys and values, each (B, heads, K, d/heads)."""
         d = x.shape[-1]
         key, value = F.linear(x, self.in_proj_weight[d:], self.in_proj_bias[d:]).chunk(2, dim=-1)
@@ -90,11 +94,11 @@ class CrossAttention(Attention):
     most of its products away.
     """
 
-    def forward(self, x: Tensor, tokens: Tensor, audio: Tensor) -> Tensor:
-        """x (B, T, d), tokens (B, 2, d), audio (B, T, d) -> (B, T, d)."""
+    def forward(self, x: Tensor, tokens: Tensor, audio: KeyValue) -> Tensor:
+        """x (B, T, d), tokens (B, 2, d), ``key_value`` of the audio -> (B, T, d)."""
         query = self.query(x)
         token_key, token_value = self.key_value(tokens)
-        audio_key, audio_value = self.key_value(audio)
+        audio_key, audio_value = audio
         to_tokens = query @ token_key.transpose(-1, -2)
         to_audio = (query * audio_key).sum(-1, keepdim=True)
         share = (torch.cat([to_tokens, to_audio], dim=-1) * query.shape[-1] ** -0.5).softmax(dim=-1)
@@ -116,8 +120,8 @@ class DenoiserLayer(nn.Module):
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(d), nn.LayerNorm(d), nn.LayerNorm(d)
         self.dropout = nn.Dropout(DROPOUT)
 
-    def forward(self, x: Tensor, tokens: Tensor, audio: Tensor, bias: Tensor) -> Tensor:
-        """x (B, T, d), tokens (B, 2, d), audio (B, T, d), bias (heads, T, 2 + T) -> (B, T, d)."""
+    def forward(self, x: Tensor, tokens: Tensor, audio: KeyValue, bias: Tensor) -> Tensor:
+        """x (B, T, d), tokens (B, 2, d), the audio's keys and values, bias (heads, T, 2 + T) -> (B, T, d)."""
         x = x + self.dropout(self.self_attn(self.norm1(x), tokens, bias))
         x = x + self.dropout(self.multihead_attn(self.norm2(x), tokens, audio))
         widened = self.dropout(F.gelu(self.linear1(self.norm3(x))))
@@ -181,12 +185,17 @@ class PaperDenoiser(nn.Module):
         Returns:
             float32 (B, T, V·3), offsets in metres.
         """
-        embedded, audio = self.vertice_map(noisy), self.audio_feature_map(features)
         tokens = self.condition_tokens(style, self.time_embedding(step))
-        clean: Tensor = self.motion_decoder(
-            self.transform(embedded, audio, tokens, self.tables(noisy.shape[1]))
-        )
+        tables = self.tables(noisy.shape[1])
+        hidden = self.transform(self.vertice_map(noisy), self.hear(features), tokens, tables)
+        clean: Tensor = self.motion_decoder(hidden)
         return clean
+
+    def hear(self, features: Tensor) -> list[KeyValue]:
+        """Each layer's keys and values of the audio, from features (B, T, 768); the same at every step."""
+        audio = self.audio_feature_map(features)
+        layers = cast(Iterable[DenoiserLayer], self.transformer_decoder.layers)
+        return [layer.multihead_attn.key_value(audio) for layer in layers]
 
     def condition_tokens(self, style: Tensor, step_tokens: Tensor) -> list[Tensor]:
         """Each layer's tokens [style, step], (B, 2, d), from styles as in ``forward`` and (B, d·layers)."""
@@ -203,13 +212,13 @@ class PaperDenoiser(nn.Module):
         return position.to(self.vertice_map.weight), bias.to(self.vertice_map.weight)
 
     def transform(
-        self, embedded: Tensor, audio: Tensor, tokens: list[Tensor], tables: tuple[Tensor, Tensor]
+        self, embedded: Tensor, audio: list[KeyValue], tokens: list[Tensor], tables: tuple[Tensor, Tensor]
     ) -> Tensor:
-        """Embedded motion and mapped audio (B, T, d), each layer's tokens, ``tables(T)`` -> (B, T, d)."""
+        """Embedded motion (B, T, d), ``hear``, ``condition_tokens``, ``tables(T)`` -> hidden (B, T, d)."""
         position, bias = tables
         x: Tensor = self.dropout(embedded + position)
-        for layer, pair in zip(self.transformer_decoder.layers, tokens, strict=True):
-            x = layer(x, pair, audio, bias)
+        for layer, pair, heard in zip(self.transformer_decoder.layers, tokens, audio, strict=True):
+            x = layer(x, pair, heard, bias)
         return x
 
 

@@ -57,7 +57,7 @@ export class Cloud {
     const middle = box.getCenter(new THREE.Vector3());
     const { low, high } = this.frame;
     const scale = (high - low) / Math.max(box.max.y - box.min.y, 1e-6);
-    const material = new THREE.PointsMaterial({ color: 0xf0d2bd, size: 0.0016 });
+    const material = new THREE.PointsMaterial({ color: 0xf0d2bd, size: 0.0024 });
     this.points = new THREE.Points(geometry, material);
     this.points.frustumCulled = false;
     this.points.scale.setScalar(scale);
