@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from export.graph import INPUTS, OUTPUT, Fused, example_inputs, rounded, write_graph
@@ -113,6 +114,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--hardware", help="what it was trained on (what the run's run.json says)")
     options = parser.parse_args(argv)
     out: Path = options.out
+    with safe_open(options.checkpoint, framework="pt") as file:
+        is_paper = "audio_encoder" in (file.metadata() or {})
+    if is_paper:
+        print(f"export: {options.checkpoint} holds the paper's network: use export.paper", file=sys.stderr)
+        return 2
     rig_path = out / "rig.npz"
     if not rig_path.exists():
         print(f"export: {rig_path} is missing: run `python -m export.rig --out {out}` first", file=sys.stderr)
