@@ -284,7 +284,7 @@ def train(options: Options) -> None:
         **as_table(options),
         **amounts,
         "hardware": torch.cuda.get_device_name() if device.type == "cuda" else _cpu(options.threads),
-        "hours": round(hours_spent(options.out), 2),
+        "hours": round(hours_spent(options.out), 4),
         "student_steps": STUDENT_STEPS,
         "commit": subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False

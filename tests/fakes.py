@@ -108,7 +108,7 @@ class FakeBackend:
         newest = first + grid.segment_frames - 1
         window_start = grid.window_end(newest) - grid.window_samples
         motion = np.abs(request.noise) * np.float32(0.1)
-        motion += request.style.sum() * np.float32(0.05)
+        motion += request.style @ style_ramp(len(request.style)) * np.float32(0.05)
         # The newest known frame pulls the following ones toward it, as a model with a prefix does.
         known = int(request.prefix_mask.sum())
         if known:
@@ -119,6 +119,11 @@ class FakeBackend:
             heard = request.audio[max(0, place - 200) : place + 200]
             motion[row, JAW] += 2 * np.abs(heard).mean(dtype=np.float32) if len(heard) else 0
         return motion
+
+
+def style_ramp(styles: int) -> F32:
+    """What the fakes make of a style: 1 for the first, 2 for the second, and so on, in proportion."""
+    return np.arange(1, styles + 1, dtype=np.float32)
 
 
 def write_rig(path: Path) -> None:
@@ -134,7 +139,7 @@ def write_rig(path: Path) -> None:
 
 
 def write_graph(path: Path, manifest: Manifest, *, motion_name: str = "motion") -> None:
-    """An ONNX graph of the contract's shape: rough noise, the prefix, the style's sum and the loudness."""
+    """An ONNX graph of the contract's shape: noise, the prefix, a number for the style, the loudness."""
     from onnx import TensorProto, helper, save
 
     timing = manifest.timing
@@ -148,7 +153,7 @@ def write_graph(path: Path, manifest: Manifest, *, motion_name: str = "motion") 
         [
             helper.make_node("Abs", ["audio"], ["loud"]),
             helper.make_node("ReduceMean", ["loud", "one"], ["loudness"], keepdims=1),  # (B, 1)
-            helper.make_node("ReduceSum", ["style", "one"], ["weight"], keepdims=1),  # (B, 1)
+            helper.make_node("MatMul", ["style", "ramp"], ["weight"]),  # (B, 1)
             helper.make_node("Add", ["loudness", "weight"], ["level"]),
             helper.make_node("Unsqueeze", ["level", "two"], ["level3"]),  # (B, 1, 1)
             helper.make_node("Unsqueeze", ["prefix_mask", "two"], ["mask3"]),  # (B, T, 1)
@@ -168,6 +173,7 @@ def write_graph(path: Path, manifest: Manifest, *, motion_name: str = "motion") 
         [helper.make_tensor_value_info(motion_name, f32, ["B", frames, channels])],
         initializer=[
             helper.make_tensor("one", TensorProto.INT64, [1], [1]),
+            helper.make_tensor("ramp", f32, [styles, 1], style_ramp(styles)),
             helper.make_tensor("two", TensorProto.INT64, [1], [2]),
             helper.make_tensor("tenth", f32, [], [0.1]),
         ],

@@ -33,7 +33,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         hum = 0.1 * np.sin(2 * np.pi * 150 * np.arange(1600 * len(names)) / 16_000)
         soundfile.write(folder / f"{index}.ogg", hum, 16_000)
         voice = "rms" if index % 2 else "slt"
-        lines.append(json.dumps({"audio": f"{index}.ogg", "voice": voice, "phones": phones}))
+        line = {"audio": f"{index}.ogg", "voice": voice, "phones": phones, "duration_s": len(hum) / 16_000}
+        lines.append(json.dumps(line))
     (folder / "a.jsonl").write_text("\n".join(lines))
     return folder
 
