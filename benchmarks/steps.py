@@ -116,18 +116,19 @@ def stream(
     return [np.concatenate(parts[number]) for number in sorted(parts)]
 
 
-def milliseconds(backend: TorchBackend, bundle: Bundle) -> float:
-    """Median time of one window, float."""
+def milliseconds(backends: dict[str, TorchBackend], bundle: Bundle) -> dict[str, float]:
+    """Median time of one window. The rows take turns, so that whatever else the machine does hits all alike."""
     session = Session(bundle.manifest, SessionOptions.choose(bundle.manifest))
     session.feed(0.1 * np.random.default_rng(0).standard_normal(GRID.sample_rate_hz).astype(np.float32))
     request = session.next_request()
     assert request is not None
-    times = []
+    times: dict[str, list[float]] = {label: [] for label in backends}
     for _ in range(TIMED):
-        started = time.perf_counter()
-        backend.infer([request])
-        times.append(1000 * (time.perf_counter() - started))
-    return float(np.median(times))
+        for label, backend in backends.items():
+            started = time.perf_counter()
+            backend.infer([request])
+            times[label].append(1000 * (time.perf_counter() - started))
+    return {label: float(np.median(of)) for label, of in times.items()}
 
 
 def lesson(utterance: dict[str, Any], audio: F32, frames: int, seed: int) -> F32:
@@ -174,7 +175,6 @@ def measure(
         ),
         "blinks_per_minute": measures.blinks(still),
         "diversity_mm": float(np.mean(diverse)),
-        "ms_per_window": milliseconds(backend, bundle),
     }
 
 
@@ -197,14 +197,15 @@ def main(argv: list[str] | None = None) -> int:
     held_out = [u for u in read_corpus(options.corpus) if is_held_out(str(u["voice"]))]
     chosen: list[Any] = held_out[:: max(1, len(held_out) // options.count)][: options.count]
     clips = [soundfile.read(options.corpus / u["audio"], dtype="float32")[0] for u in chosen]
-    table: dict[str, dict[str, float]] = {}
-    for label, backend in rows(options.run).items():
-        row = measure(backend, chosen, clips, bundle, face, label)
-        first = next(iter(table.values()), row)
-        row["lve_ratio"] = row["lve_mm2"] / first["lve_mm2"]
-        row["ms_ratio"] = row["ms_per_window"] / first["ms_per_window"]
+    backends = rows(options.run)
+    table = {label: measure(b, chosen, clips, bundle, face, label) for label, b in backends.items()}
+    times = milliseconds(backends, bundle)
+    first = next(iter(backends))
+    for label, row in table.items():
+        row["lve_ratio"] = row["lve_mm2"] / table[first]["lve_mm2"]
+        row["ms_per_window"], row["ms_ratio"] = times[label], times[label] / times[first]
         table[label] = {name: round(value, 4) for name, value in row.items()}
-        print(label, table[label], flush=True)
+        print(label, table[label])
     config = {"utterances": len(chosen), "seconds": round(sum(map(len, clips)) / GRID.sample_rate_hz, 1)}
     write(options.json, {"steps": table, "config": config, **provenance()})
     return 0
