@@ -117,7 +117,7 @@ def stream(
 
 
 def milliseconds(backends: dict[str, TorchBackend], bundle: Bundle) -> dict[str, float]:
-    """Median time of one window. The rows take turns, so that whatever else the machine does hits all alike."""
+    """Median time of one window. The rows take turns, so that what else the machine does hits all alike."""
     session = Session(bundle.manifest, SessionOptions.choose(bundle.manifest))
     session.feed(0.1 * np.random.default_rng(0).standard_normal(GRID.sample_rate_hz).astype(np.float32))
     request = session.next_request()
