@@ -9,6 +9,7 @@ made that gives the same answers there; the steps between are learnt again while
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from model.diffusion import STUDENT_STEPS
 from model.network import Denoiser, DiffSpeaker, step_embedding
+from streamer.contract.manifest import read_manifest
 
 F32 = npt.NDArray[np.float32]
 
@@ -94,7 +96,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, options.out)
-    print(f"wrote {options.out}")
+    hours = read_manifest(options.bundle).training.hours
+    options.out.with_name("run.json").write_text(json.dumps({"hours": hours}) + "\n")
+    print(f"wrote {options.out}, the weights of {hours:g} hours of training")
     return 0
 
 

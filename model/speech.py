@@ -263,7 +263,7 @@ def augment(audio: Tensor, babble: Tensor, random: np.random.Generator) -> Tenso
     gain_db = gain_db - 24 * outside * chance(0.25)
     wet = torch.fft.irfft(torch.fft.rfft(audio, size) * response * 10 ** (gain_db / 20), size)[:, :samples]
     level = wet.square().mean(1, keepdim=True).sqrt().clamp(min=0.02)
-    # Noise of any colour, sometimes a hum, sometimes other talkers, 5 to 40 dB below the speech.
+    # Noise of any colour, sometimes a hum, sometimes other talkers, 0 to 35 dB below the speech.
     colour = torch.fft.irfft(
         torch.fft.rfft(normal(samples), size) * (hz.clamp(min=40) / 1000) ** uniform(-1.2, 0.3), size
     )
@@ -271,7 +271,7 @@ def augment(audio: Tensor, babble: Tensor, random: np.random.Generator) -> Tenso
     hum = torch.sin(2 * torch.pi * uniform(45, 400) * torch.arange(samples)[None] / GRID.sample_rate_hz)
     noise = _unit(colour) + 0.7 * hum * chance(0.15)
     noise = torch.where(chance(0.12) > 0, 0.6 * _unit(babble), noise)
-    wet = wet + noise * level * 10 ** (-uniform(5, 40) / 20) * chance(0.7)
+    wet = wet + noise * level * 10 ** (-uniform(0, 35) / 20) * chance(0.75)
     wet = wet * 10 ** (uniform(-18, 6) / 20)
     floor = normal(samples) * 10 ** (uniform(-90, -60) / 20)
     return (wet + floor).clamp(-1, 1)

@@ -10,8 +10,8 @@ see ``model.paper.train``):
 3. **student**: starts as the teacher's copy and learns to arrive where the teacher's DDIM arrives, in 1, 2 or
    4 steps from the same noise.
 
-With ``init`` a run starts from trained weights instead of Whisper's, and the ear's stage is left out; with
-``captures`` it learns from captured faces, beside the corpus or alone (``configs/fine-tune.toml``).
+With ``init`` a run starts from trained weights instead of Whisper's; with ``captures`` it learns from captured
+faces, beside the corpus or alone, and leaves the ear's stage out (``configs/fine-tune.toml``).
 
 Every stage leaves ``STAGE.safetensors`` (averaged weights) in the run's folder, TensorBoard logs lie beside
 them, and ``run.json`` says what was done on what. A CUDA device is used where there is one.
@@ -59,11 +59,13 @@ class Options:
     corpus: Path | None = option(None, "folder of Ogg files and *.jsonl with phone times", metavar="DIR")
     captures: Path | None = option(None, "folder of captured faces, CSV beside sound", metavar="DIR")
     capture_share: float = option(0.5, "share of the captures beside a corpus", minimum=0, maximum=1)
-    init: Path | None = option(None, "trained weights to start from, without the ear's stage", metavar="FILE")
+    init: Path | None = option(None, "trained weights to start from instead of Whisper's", metavar="FILE")
     out: Path = option(Path("runs/default"), "checkpoints and logs", metavar="DIR")
     cache: Path = option(Path("runs/strip"), "the decoded corpus, made once", metavar="DIR")
     budget_minutes: float = option(115.0, "all stages together", unit="min", minimum=0)
-    ear_share: float = option(0.365, "share of the budget for the ear", minimum=0, maximum=1)
+    ear_share: float = option(
+        0.365, "share of the budget for the ear; 0: it hears well enough", minimum=0, maximum=1
+    )
     student_share: float = option(0.2, "share of the budget for the student", minimum=0, maximum=1)
     batch: int = option(40, "windows per step", minimum=1)
     ear_rate: float = option(3e-4, "peak learning rate of the ear", minimum=0)
@@ -81,8 +83,8 @@ class Options:
 
     @property
     def teaches_ear(self) -> bool:
-        """Trained weights already hear, and captures do not name their phones."""
-        return self.init is None and self.corpus is not None
+        """Captures do not name their phones, so the ear's stage needs a corpus."""
+        return self.ear_share > 0 and self.corpus is not None
 
     def stage(self, name: str) -> Stage:
         """The stage of this name; the teacher gets what the others leave of the budget."""
@@ -276,7 +278,9 @@ def train(options: Options) -> None:
         head = phone_head(options.init, device)
     with SummaryWriter(str(options.out / "log")) as log:
         if options.teaches_ear:
-            listener = train_ear(PhoneEar(net.ear).to(device), lessons, options, log)
+            listener = PhoneEar(net.ear)
+            listener.head = head or listener.head
+            listener = train_ear(listener.to(device), lessons, options, log)
             net.ear, head = listener.ear, listener.head
         teacher = train_teacher(net.to(device), head, lessons, options, log)
         train_student(teacher, lessons, options, log)
@@ -284,7 +288,7 @@ def train(options: Options) -> None:
         **as_table(options),
         **amounts,
         "hardware": torch.cuda.get_device_name() if device.type == "cuda" else _cpu(options.threads),
-        "hours": round(hours_spent(options.out), 4),
+        "hours": round(hours_spent(options.out) + hours_before(options.init), 4),
         "student_steps": STUDENT_STEPS,
         "commit": subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
@@ -297,6 +301,12 @@ def hours_spent(out: Path) -> float:
     """How long all stages took, over however many calls."""
     stages = (torch.load(path, weights_only=True, map_location="cpu") for path in out.glob("*.resume"))
     return sum(float(stage["spent_s"]) for stage in stages) / 3600
+
+
+def hours_before(init: Path | None) -> float:
+    """How long the weights that a run starts from were trained, out of the ``run.json`` beside them."""
+    run = init.with_name("run.json") if init is not None else None
+    return float(json.loads(run.read_text())["hours"]) if run is not None and run.exists() else 0.0
 
 
 def _cpu(threads: int) -> str:
