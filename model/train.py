@@ -10,8 +10,8 @@ see ``model.paper.train``):
 3. **student**: starts as the teacher's copy and learns to arrive where the teacher's DDIM arrives, in 1, 2 or
    4 steps from the same noise.
 
-With ``init`` a run starts from trained weights instead of Whisper's; with ``captures`` it learns from captured
-faces, beside the corpus or alone, and leaves the ear's stage out (``configs/fine-tune.toml``).
+With ``init`` a run starts from trained weights instead of Whisper's; with ``captures`` it learns from
+captured faces, beside the corpus or alone, and leaves the ear's stage out (``configs/fine-tune.toml``).
 
 Every stage leaves ``STAGE.safetensors`` (averaged weights) in the run's folder, TensorBoard logs lie beside
 them, and ``run.json`` says what was done on what. A CUDA device is used where there is one.
