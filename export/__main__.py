@@ -1,7 +1,10 @@
-"""``python -m export CHECKPOINT --out BUNDLE``: a checkpoint becomes a bundle that the server can load.
+"""``python -m export CHECKPOINT --speech CORPUS --out BUNDLE``: a checkpoint becomes a bundle that the server
+can load.
 
-Writes ``model.onnx``, compares it with PyTorch on fresh random inputs, and writes the manifest with the hash
-of every file in the bundle's folder. The rig (``python -m export.rig``) must lie there already.
+Writes the graph and its variants (``export.variants``), compares each with PyTorch on fresh random inputs
+(``export.parity``), and writes the manifest with the hash of every file in the bundle's folder. The rig
+(``python -m export.rig``) must lie there already. The variant int8 is fixed by listening to speech, so there
+is none without a corpus.
 """
 
 from __future__ import annotations
@@ -12,13 +15,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from export.graph import INPUTS, OUTPUT, Fused, example_inputs, rounded, write_graph
-from model.diffusion import STUDENT_STEPS
+from export.graph import INPUTS, Fused, build_graph
+from export.parity import agree
+from export.variants import FILES, Window, round_weights, write_variants
+from model.diffusion import SCHEDULES, STUDENT_STEPS
 from model.network import DiffSpeaker
 from model.shape import (
     CHANNELS,
@@ -31,10 +35,12 @@ from model.shape import (
     STYLE_SCALES,
     STYLES,
 )
+from model.speech import Windows, build_strip
 from streamer.contract.errors import FaceError
 from streamer.contract.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
+    REFERENCE,
     Choice,
     Manifest,
     Model,
@@ -46,9 +52,7 @@ from streamer.contract.manifest import (
     write_manifest,
 )
 
-TOLERANCE = (
-    1e-4  # coefficients; both sides compute in float32 with equal weights, so only summation order differs
-)
+LISTENING_SEED, LISTENING_BATCHES = 7, 16  # of 16 windows each
 
 
 def timing() -> Timing:
@@ -69,17 +73,21 @@ def timing() -> Timing:
     )
 
 
-def worst_difference(fused: Fused, path: Path) -> float:
-    """The largest difference between PyTorch and the graph over several batch sizes and styles."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    worst = 0.0
-    for seed, batch in enumerate((1, 3, 8), start=1):
-        inputs = example_inputs(batch, seed)
-        with torch.no_grad():
-            expected = fused(*inputs.values()).numpy()
-        (got,) = session.run([OUTPUT], {name: inputs[name].numpy() for name in INPUTS})
-        worst = max(worst, float(np.abs(got - expected).max()))
-    return worst
+def listening(corpus: Path | None, cache: Path) -> list[Window]:
+    """Windows of a corpus as training draws them, with noise, rooms and prefixes; none without a corpus."""
+    if corpus is None:
+        return []
+    lessons = Windows(build_strip(corpus, cache, held_out=False), seed=LISTENING_SEED)
+    generator = torch.Generator().manual_seed(LISTENING_SEED)
+    windows = []
+    for _ in range(LISTENING_BATCHES):
+        batch = lessons.draw(16)
+        back = torch.randint(1, MAX_HOP_FRAMES + MAX_LOOKAHEAD_FRAMES + 1, (16, 1), generator=generator)
+        place = torch.arange(GRID.segment_frames)[None] - (GRID.segment_frames - back)
+        mask = ((place < 0) & (place >= -PREFIX_FRAMES)).float()
+        values = (batch.audio, batch.noise, batch.motion * mask[..., None], mask, batch.style)
+        windows.append({name: value.numpy() for name, value in zip(INPUTS, values, strict=True)})
+    return windows
 
 
 def training_facts(checkpoint: Path, hardware: str | None) -> Training:
@@ -92,7 +100,7 @@ def training_facts(checkpoint: Path, hardware: str | None) -> Training:
     if "capture_minutes" in facts:
         lessons.append(f"{facts['capture_minutes']:g} minutes of captured faces")
     return Training(
-        speech=" and ".join(lessons),
+        speech=facts.get("speech") or " and ".join(lessons),
         speech_hours=round(float(facts.get("speech_hours", 0)), 2),
         audio_encoder="Whisper tiny.en encoder, 3 layers (MIT)",
         hardware=hardware or str(facts.get("hardware", "unknown")),
@@ -111,6 +119,19 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--name", default="default", help="the bundle's name (%(default)s)")
     parser.add_argument("--version", default="0.1.0", help="the bundle's version (%(default)s)")
+    parser.add_argument(
+        "--speech", type=Path, metavar="CORPUS", help="what int8 is fixed by: the corpus of the training"
+    )
+    parser.add_argument(
+        "--cache", type=Path, default=Path("runs/strip"), help="the decoded corpus (%(default)s)"
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        choices=sorted(SCHEDULES),
+        default=len(STUDENT_STEPS),
+        help="denoise steps (%(default)s)",
+    )
     parser.add_argument("--hardware", help="what it was trained on (what the run's run.json says)")
     options = parser.parse_args(argv)
     out: Path = options.out
@@ -125,15 +146,16 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     net = DiffSpeaker()
     net.load_state_dict(load_file(options.checkpoint))
-    fused = Fused(rounded(net))
-    model_path = out / "model.onnx"
+    round_weights(net)
+    steps = SCHEDULES[options.steps]
     print(f"exporting {options.checkpoint} …")
-    write_graph(
-        fused, model_path, {"bundle": options.name, "licence": "Apache-2.0", "steps": str(STUDENT_STEPS)}
+    facts = {"bundle": options.name, "licence": "Apache-2.0", "steps": " ".join(map(str, steps))}
+    variants = write_variants(
+        build_graph(Fused(net, steps), facts), out, listening(options.speech, options.cache)
     )
-    worst = worst_difference(fused, model_path)
-    print(f"PyTorch and ONNX differ by at most {worst:.2e} (allowed {TOLERANCE:.0e})")
-    if worst > TOLERANCE:
+    if "int8" not in variants:
+        print("without --speech there is no int8 variant, which a processor computes fastest")
+    if not agree(net, steps, {REFERENCE: out / FILES[REFERENCE]} | {n: out / f for n, f in variants.items()}):
         return 1
     with np.load(rig_path, allow_pickle=False) as rig:
         vertices = len(rig["template"])
@@ -146,10 +168,11 @@ def main(argv: list[str] | None = None) -> int:
         licence="Apache-2.0",
         timing=timing(),
         model=Model(
-            file=model_path.name,
-            denoise_steps=len(STUDENT_STEPS),
+            file=FILES[REFERENCE],
+            denoise_steps=len(steps),
             parameters=sum(p.numel() for p in net.parameters()),
-            precision="float32 arithmetic, float16 storage",
+            precision="8-bit weights",
+            variants=variants,
         ),
         motion=Motion("coefficients", list(CHANNELS), "ARKit coefficient", 0.0, 1.0),
         styles=list(STYLES),

@@ -2,13 +2,14 @@
 
 Ear, projection and every denoise step are unrolled into one graph with a dynamic batch and nothing else
 dynamic. What does not depend on the window (the step tokens, the positions, the biases) is folded into
-constants. Large weights are stored as float16 and cast back once when the server loads them: half the file,
-the same float32 arithmetic. So that PyTorch and the graph compute with the same numbers, ``rounded`` rounds
-the network's weights first.
+constants. A convolution over three neighbours is written as one matrix product of the three side by side, so
+that every learnt weight is the second factor of a product and all of them can be stored and computed alike
+(``export.variants``). The spectrum is half as long as its definition: see ``half_spectrum``.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from model.diffusion import ALPHA_BAR, STUDENT_STEPS
-from model.network import DiffSpeaker, step_embedding
+from model.network import MEL_HOP, MEL_WINDOW, DiffSpeaker, step_embedding
 from model.shape import CHANNELS, GRID, STYLE_SCALES, STYLES
 
 INPUTS = ("audio", "noise", "prefix", "prefix_mask", "style")
@@ -27,13 +29,35 @@ OPSET = 20
 _SMALL = 4096  # values; below this a tensor stays float32
 
 
-def rounded(net: DiffSpeaker) -> DiffSpeaker:
-    """The network with its large weights rounded to float16's grid, still float32."""
+def half_spectrum() -> tuple[Tensor, Tensor]:
+    """The windowed DFT of 400 real samples, by halves: cosines (201, 201) and sines (199, 201).
+
+    The Hann window and the cosines are even around sample 200, the sines odd, so samples n and 400 − n are
+    added (or subtracted) first and every product counts for two.
+    """
+    half = MEL_WINDOW // 2
+    n, k = torch.arange(half + 1.0, dtype=torch.float64), torch.arange(half + 1.0, dtype=torch.float64)
+    window = torch.hann_window(MEL_WINDOW, dtype=torch.float64)[: half + 1, None]
+    angle = 2 * math.pi / MEL_WINDOW * torch.outer(n, k)
+    return (window * angle.cos()).float(), (window * angle.sin())[1:half].float()
+
+
+def beside(x: Tensor, stride: int = 1) -> Tensor:
+    """(B, T, C) -> (B, T / stride, 3C): each frame with its two neighbours, zeros beyond the ends."""
+    padded = F.pad(x, (0, 0, 1, 1))
+    frames = x.shape[1]
+    return torch.cat([padded[:, k : k + frames : stride] for k in range(3)], dim=-1)
+
+
+def as_product(convolution: nn.Conv1d) -> nn.Linear:
+    """A convolution over three neighbours as the product that ``beside`` feeds."""
+    out, channels, taps = convolution.weight.shape
+    product = nn.Linear(taps * channels, out)
     with torch.no_grad():
-        for parameter in net.parameters():
-            if parameter.numel() > _SMALL:
-                parameter.copy_(parameter.half().float())
-    return net
+        product.weight.copy_(convolution.weight.permute(0, 2, 1).reshape(out, -1))
+        assert convolution.bias is not None
+        product.bias.copy_(convolution.bias)
+    return product
 
 
 class Fused(nn.Module):
@@ -42,20 +66,27 @@ class Fused(nn.Module):
     def __init__(self, net: DiffSpeaker, steps: tuple[int, ...] = STUDENT_STEPS) -> None:
         super().__init__()
         self.net = net
-        self.eval()
         self.levels = [float(ALPHA_BAR[step]) for step in steps]
+        self.conv1, self.conv2 = as_product(net.ear.conv1), as_product(net.ear.conv2)
+        self.projection = as_product(net.audio_projection)
         with torch.no_grad():
             embedding = step_embedding(torch.tensor(steps), net.shape.width)
             tokens = net.denoiser.step_mlp(embedding)
         self.register_buffer("step_tokens", tokens, persistent=False)
         self.step_tokens: Tensor
+        cosines, sines = half_spectrum()
+        self.register_buffer("cosines", cosines, persistent=False)
+        self.register_buffer("sines", sines, persistent=False)
+        self.cosines: Tensor
+        self.sines: Tensor
+        self.eval()
 
     def forward(
         self, audio: Tensor, noise: Tensor, prefix: Tensor, prefix_mask: Tensor, style: Tensor
     ) -> Tensor:
         """See the class; the sampler is ``model.diffusion.few_steps``."""
         net, denoiser = self.net, self.net.denoiser
-        heard = net.listen(audio)
+        heard = self.listen(audio)
         mask = prefix_mask[..., None]
         given = torch.cat([net.normalise(prefix) * mask, mask], dim=-1)
         layers = len(denoiser.layers)
@@ -79,6 +110,32 @@ class Fused(nn.Module):
             clean = denoiser.motion_decoder(x)
         return net.denormalise(clean).clamp(0, 1)
 
+    def listen(self, audio: Tensor) -> Tensor:
+        """``DiffSpeaker.listen`` with every convolution as a product."""
+        ear = self.net.ear
+        x = F.gelu(self.conv1(beside(self.log_mel(audio))))
+        x = F.gelu(self.conv2(beside(x, stride=2))) + ear.position
+        for layer in ear.layers:
+            x = layer(x)
+        heard: Tensor = self.net.interpolation @ self.projection(beside(x))
+        return heard
+
+    def log_mel(self, audio: Tensor) -> Tensor:
+        """``LogMel`` as (B, N / 160, bins)."""
+        half, hop = MEL_WINDOW // 2, MEL_HOP
+        padded = F.pad(audio[:, None], (half, half), mode="reflect")[:, 0]
+        count = audio.shape[1] // hop
+        blocks = padded[:, : (count + 2) * hop].reshape(-1, count + 2, hop)
+        frames = torch.cat([blocks[:, :-2], blocks[:, 1:-1], blocks[:, 2:, : MEL_WINDOW - 2 * hop]], dim=-1)
+        first, middle = frames[..., :1], frames[..., half : half + 1]
+        rise, fall = frames[..., 1:half], frames[..., half + 1 :].flip(-1)
+        real = torch.cat([first, rise + fall, middle], dim=-1) @ self.cosines
+        imaginary = (rise - fall) @ self.sines
+        mel = (real.square() + imaginary.square()) @ self.net.ear.mel.filters
+        log = mel.clamp(min=1e-10).log10()
+        floor = log.amax(dim=(1, 2), keepdim=True).clamp(min=0.5) - 8
+        return (torch.maximum(log, floor) + 4) / 4
+
 
 def example_inputs(batch: int, seed: int) -> dict[str, Tensor]:
     """Random inputs of the graph's shapes: audio like quiet noise, half of the batch with a prefix."""
@@ -98,10 +155,10 @@ def example_inputs(batch: int, seed: int) -> dict[str, Tensor]:
     }
 
 
-def write_graph(
-    fused: nn.Module, path: Path, metadata: dict[str, str], example: dict[str, Tensor] | None = None
-) -> None:
-    """Exports, checks and stores the graph; ``metadata`` travels in the file.
+def build_graph(
+    fused: nn.Module, metadata: dict[str, str], example: dict[str, Tensor] | None = None
+) -> onnx.ModelProto:
+    """The checked graph in memory, float32; ``metadata`` travels in it.
 
     ``example`` names the inputs and gives a batch of two; the default model's where it is None.
     """
@@ -121,13 +178,42 @@ def write_graph(
         )
     assert program is not None
     graph = program.model_proto
-    halve_weights(graph)
+    fold_transposes(graph.graph)
     del graph.metadata_props[:]
     for key, value in sorted(metadata.items()):
         graph.metadata_props.add(key=key, value=value)
     forget_sources(graph.graph)
     onnx.checker.check_model(graph, full_check=True)
+    return graph
+
+
+def write_graph(
+    fused: nn.Module, path: Path, metadata: dict[str, str], example: dict[str, Tensor] | None = None
+) -> None:
+    """Builds, checks and stores a graph as one file, its large weights as float16 where that is exact."""
+    graph = build_graph(fused, metadata, example)
+    halve_weights(graph)
+    onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, path)
+
+
+def fold_transposes(graph: onnx.GraphProto) -> None:
+    """Turns stored matrices, not at run time: the exporter leaves that undone for a weight used twice."""
+    arrays = {tensor.name: tensor for tensor in graph.initializer}
+    turned: dict[str, str] = {}
+    for node in list(graph.node):
+        if node.op_type == "Transpose" and node.input[0] in arrays and len(arrays[node.input[0]].dims) == 2:
+            name = turned.setdefault(node.input[0], node.output[0])
+            if name == node.output[0]:
+                values = numpy_helper.to_array(arrays[node.input[0]]).T
+                graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+            graph.node.remove(node)
+            for other in graph.node:
+                other.input[:] = [name if value == node.output[0] else value for value in other.input]
+    used = {value for node in graph.node for value in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def forget_sources(graph: onnx.GraphProto) -> None:

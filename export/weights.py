@@ -1,7 +1,7 @@
 """``python -m export.weights BUNDLE --out FILE``: a bundle's weights as a checkpoint, to fine-tune from.
 
 The inverse of ``export.graph``, as far as there is one, so that whoever has the bundle needs no checkpoint.
-Weights come back rounded to float16, as they were stored. One part is not in the graph: the network that
+Weights come back rounded to 8 bits, as they were stored. One part is not in the graph: the network that
 embeds the diffusion step was folded into its answers at the few steps that the student takes. A new one is
 made that gives the same answers there; the steps between are learnt again while fine-tuning.
 """
@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -26,22 +28,28 @@ from model.network import Denoiser, DiffSpeaker, step_embedding
 from streamer.contract.manifest import read_manifest
 
 F32 = npt.NDArray[np.float32]
+CONVOLUTIONS = {"conv1": "ear.conv1", "conv2": "ear.conv2", "projection": "audio_projection"}
+
+
+def steps_of(model: onnx.ModelProto) -> tuple[int, ...]:
+    """The diffusion steps that a graph takes, as its metadata say."""
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    return tuple(int(step) for step in re.findall(r"\d+", facts.get("steps", ""))) or STUDENT_STEPS
 
 
 def read_weights(graph: onnx.GraphProto, net: DiffSpeaker, steps: tuple[int, ...] = STUDENT_STEPS) -> None:
-    """Fills the network from a graph that ``export.graph.write_graph`` made of one like it.
+    """Fills the network from a bundle's float32 graph, its weights beside it loaded.
 
     Raises:
         ValueError: the graph was made of another network.
     """
-    arrays = {
-        tensor.name.removesuffix("_half"): numpy_helper.to_array(tensor).astype(np.float32)
-        for tensor in graph.initializer
-    }
+    arrays = stored(graph)
     folded = {name for name in net.state_dict() if name.startswith("denoiser.step_mlp.")}
     wanted = {name: value for name, value in net.state_dict().items() if name not in folded}
     found = {name: arrays[f"net.{name}"] for name in wanted if f"net.{name}" in arrays}
-    found |= {name: value for name, value in transposed(graph, arrays).items() if name in wanted}
+    products = transposed(graph, arrays)
+    found |= {name: value for name, value in products.items() if name in wanted}
+    found |= convolutions(products, arrays, wanted)
     tokens = [arrays[n.input[0]] for n in graph.node if n.op_type == "Split" and n.input[0] in arrays]
     shapes = {name: tuple(value.shape) for name, value in wanted.items()}
     if shapes != {name: value.shape for name, value in found.items()} or len(tokens) != len(steps):
@@ -51,6 +59,30 @@ def read_weights(graph: onnx.GraphProto, net: DiffSpeaker, steps: tuple[int, ...
     embed_steps(net.denoiser, steps, torch.from_numpy(np.stack(tokens)))
 
 
+def stored(graph: onnx.GraphProto) -> dict[str, F32]:
+    """Every stored array in float32 by its name, integers times their scales (``export.variants``)."""
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    floats = {name: array.astype(np.float32) for name, array in arrays.items()}
+    for name in arrays:
+        if name.endswith("_int8"):
+            stem = name.removesuffix("_int8")
+            floats[stem] = floats[name] * floats[stem + "_scale"]
+    return floats
+
+
+def convolutions(
+    products: dict[str, F32], arrays: dict[str, F32], wanted: dict[str, Tensor]
+) -> dict[str, F32]:
+    """The convolutions, which the graph has as products of three neighbours (``export.graph.as_product``)."""
+    found = {}
+    for product, name in CONVOLUTIONS.items():
+        weight, (out, channels, taps) = products.get(f"{product}.weight"), wanted[f"{name}.weight"].shape
+        if weight is not None and weight.shape == (out, taps * channels):
+            found[f"{name}.weight"] = weight.reshape(out, taps, channels).transpose(0, 2, 1)
+            found[f"{name}.bias"] = arrays[f"{product}.bias"]
+    return found
+
+
 def transposed(graph: onnx.GraphProto, arrays: dict[str, F32]) -> dict[str, F32]:
     """The weights that the exporter transposed and renamed, by the name of the bias that is added to their
     product."""
@@ -58,8 +90,8 @@ def transposed(graph: onnx.GraphProto, arrays: dict[str, F32]) -> dict[str, F32]
     found = {}
     for node in graph.node:
         for value, bias in (node.input, node.input[::-1]) if node.op_type == "Add" else ():
-            if bias.startswith("net.") and bias.endswith(".bias") and product.get(value) in arrays:
-                found[bias[len("net.") : -len("bias")] + "weight"] = arrays[product[value]].T
+            if bias in arrays and bias.endswith(".bias") and product.get(value) in arrays:
+                found[bias.removeprefix("net.").removesuffix("bias") + "weight"] = arrays[product[value]].T
     return found
 
 
@@ -87,7 +119,8 @@ def main(argv: list[str] | None = None) -> int:
     torch.manual_seed(0)  # of the one layer that is made anew
     net = DiffSpeaker()
     try:
-        read_weights(onnx.load(model).graph, net)
+        graph = onnx.load(model)
+        read_weights(graph.graph, net, steps_of(graph))
     except FileNotFoundError:
         print(f"export.weights: {model} is missing: name a bundle's folder", file=sys.stderr)
         return 2
@@ -96,9 +129,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, options.out)
-    hours = read_manifest(options.bundle).training.hours
-    options.out.with_name("run.json").write_text(json.dumps({"hours": hours}) + "\n")
-    print(f"wrote {options.out}, the weights of {hours:g} hours of training")
+    training = read_manifest(options.bundle).training
+    options.out.with_name("run.json").write_text(json.dumps(msgspec.to_builtins(training), indent=2) + "\n")
+    print(f"wrote {options.out}, the weights of {training.hours:g} hours of training")
     return 0
 
 

@@ -19,6 +19,7 @@ repeated only measures. Accounts of another bundle, of other rules or of another
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -68,6 +69,7 @@ class EvaluateOptions:
     every: int = option(1, "take every so many-th recording only", minimum=1, metavar="N")
     json: Path = option(Path("benchmarks/results/lips.json"), "the file of the figures", metavar="FILE")
     cache: Path = option(Path("runs/evaluation"), "recordings, alignments and animations", metavar="DIR")
+    variant: str | None = option(None, "how the bundle computes: fp32, int8; the best where none is given")
     threads: int = option(2, "threads for the model", minimum=1)
     at_once: int = option(16, "recordings that go side by side", minimum=1, metavar="N")
 
@@ -84,20 +86,28 @@ class Evaluation:
         self.grid, self.fps = manifest.timing.grid(), manifest.timing.frame_rate_hz
         with np.load(self.bundle.folder / manifest.rig.file, allow_pickle=False) as rig:
             self.face = measures.Face(rig)
-        self.backend = OnnxBackend(self.bundle, threads=options.threads)
+        self.backend = OnnxBackend(self.bundle, threads=options.threads, variant=options.variant)
         self.live = SessionOptions.choose(manifest, lookahead_ms=LOOKAHEAD_MS)
-        model = manifest.files[manifest.model.file]
+        model = self.graph_sha256(self.backend.variant)
         live_path = Path(str(noise.__file__)).parent
         self._animated = options.cache / f"motion-{model[:12]}-{digest(conditions, live_path)}"
         rules = (articulation, conditions, lessons, lip_reading, measures, misalignment)
         basis = {
             "model_sha256": model,
+            "variant": self.backend.variant,
             "rules": digest(*rules, live_path),
             "every": options.every,
             "lookahead_ms": self.grid.lookahead_ms(self.live.lookahead_frames),
         }
         megabytes = sum((self.bundle.folder / name).stat().st_size for name in manifest.files) / 1e6
         self.report = Report(options.json, basis, about(manifest, megabytes), SETS)
+
+    def graph_sha256(self, variant: str) -> str:
+        """The digest of all that a variant computes from: its graph, and the weights that it may share."""
+        files = self.bundle.manifest.files
+        weights = [sha for name, sha in sorted(files.items()) if name.endswith(".bin")]
+        text = "".join([files[self.bundle.variants[variant].name], *weights])
+        return hashlib.sha256(text.encode()).hexdigest()
 
     # ---- accounts ----
 

@@ -87,6 +87,8 @@ class FakeBackend:
 
     name = "fake"
     provider = "numpy"
+    variant = "fp32"
+    fallbacks = 0
 
     def __init__(self, manifest: Manifest) -> None:
         self._grid = manifest.timing.grid()
@@ -138,7 +140,9 @@ def write_rig(path: Path) -> None:
     )
 
 
-def write_graph(path: Path, manifest: Manifest, *, motion_name: str = "motion") -> None:
+def write_graph(
+    path: Path, manifest: Manifest, *, motion_name: str = "motion", noise_share: float = 0.1
+) -> None:
     """An ONNX graph of the contract's shape: noise, the prefix, a number for the style, the loudness."""
     from onnx import TensorProto, helper, save
 
@@ -175,17 +179,31 @@ def write_graph(path: Path, manifest: Manifest, *, motion_name: str = "motion") 
             helper.make_tensor("one", TensorProto.INT64, [1], [1]),
             helper.make_tensor("ramp", f32, [styles, 1], style_ramp(styles)),
             helper.make_tensor("two", TensorProto.INT64, [1], [2]),
-            helper.make_tensor("tenth", f32, [], [0.1]),
+            helper.make_tensor("tenth", f32, [], [noise_share]),
         ],
     )
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
 
 
-def write_bundle(folder: Path, *, motion_name: str = "motion") -> Path:
-    """A bundle in ``folder`` that passes every check: a tiny graph, a tiny rig, an empty avatar."""
+def write_bundle(
+    folder: Path,
+    *,
+    motion_name: str = "motion",
+    variants: Sequence[str] = (),
+    variant_noise: float = 0.1,
+) -> Path:
+    """A bundle in ``folder`` that passes every check: tiny graphs, a tiny rig, an empty avatar."""
     folder.mkdir(parents=True, exist_ok=True)
     blank = manifest()
     write_graph(folder / "model.onnx", blank, motion_name=motion_name)
+    others = {name: f"model.{name}.onnx" for name in variants}
+    for file in others.values():
+        write_graph(folder / file, blank, noise_share=variant_noise)
+    blank = msgspec.structs.replace(
+        blank,
+        model=msgspec.structs.replace(blank.model, variants=others),
+        files=blank.files | dict.fromkeys(others.values(), ""),
+    )
     write_rig(folder / "rig.npz")
     (folder / "avatar.glb").write_bytes(b"glTF")
     files = {name: sha256(folder / name) for name in blank.files}

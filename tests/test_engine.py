@@ -12,9 +12,11 @@ from streamer.core.options import SessionOptions
 from streamer.core.session import Session
 from streamer.engine import backend as backend_module
 from streamer.engine import offline
-from streamer.engine.backend import CPU, CUDA, OnnxBackend, preferred_providers
+from streamer.engine.backend import OnnxBackend
+from streamer.engine.binding import fixed_size
 from streamer.engine.bundle import Bundle
 from streamer.engine.inference_thread import InferenceThread
+from streamer.engine.providers import CPU, CUDA, TENSORRT, ladder, named_providers, preferred_providers
 from tests import fakes
 
 
@@ -126,9 +128,29 @@ def test_a_provider_that_is_not_there_is_named(bundle):
     assert caught.value.code == "bad_config"
 
 
-def test_cuda_is_preferred_and_the_cpu_always_follows():
-    assert preferred_providers(["TensorrtExecutionProvider", CUDA, CPU]) == [CUDA, CPU]
+def test_gpus_are_preferred_and_the_cpu_always_follows():
+    assert preferred_providers([CPU, CUDA, TENSORRT]) == [TENSORRT, CUDA, CPU]
     assert preferred_providers(["AzureExecutionProvider", CPU]) == [CPU]
+
+
+def test_providers_are_named_as_people_write_them():
+    assert named_providers("cuda, cpu") == [CUDA, CPU]
+    with pytest.raises(FaceError, match="no provider 'cudnn': choose among tensorrt, cuda") as caught:
+        named_providers("cudnn")
+    assert caught.value.code == "bad_config"
+
+
+def test_each_provider_computes_with_its_best_variant_and_the_cpu_can_fall_back_to_float32(bundle):
+    everything = dict.fromkeys(("fp32", "fp16", "int8"), bundle.model_file)
+    assert [str(rung) for rung in ladder([CUDA, CPU], everything)] == ["cuda fp16", "cpu int8", "cpu fp32"]
+    assert [str(rung) for rung in ladder([CUDA, CPU], bundle.variants)] == ["cuda fp32", "cpu fp32"]
+    assert [str(rung) for rung in ladder([CUDA, CPU], everything, "fp32")] == ["cuda fp32", "cpu fp32"]
+    assert [str(r) for r in ladder(named_providers("coreml,directml"), everything)] == [
+        "coreml fp32",
+        "directml fp16",
+    ]
+    with pytest.raises(FaceError, match="no variant 'int4', only fp32, fp16, int8"):
+        ladder([CPU], everything, "int4")
 
 
 def test_a_listed_cuda_that_does_not_work_gives_way_to_the_cpu_with_a_reason(bundle, monkeypatch, caplog):
@@ -138,16 +160,70 @@ def test_a_listed_cuda_that_does_not_work_gives_way_to_the_cpu_with_a_reason(bun
     monkeypatch.setattr(backend_module, "available_providers", lambda: [CUDA, CPU])
     with caplog.at_level("WARNING"), pytest.warns(UserWarning, match="CUDA"):
         onnx = OnnxBackend(bundle)
-    assert onnx.provider == CPU
-    assert "CUDA cannot be used" in caplog.text
+    assert onnx.provider == CPU and onnx.fallbacks == 1
+    assert "cuda fp32 cannot be used, so cpu fp32 computes instead" in caplog.text
+    assert [tried.reason is None for tried in onnx.tried] == [False, True]
 
 
-def test_an_error_in_the_runtime_has_a_name(bundle):
+@pytest.fixture
+def two_variants(tmp_path):
+    """A bundle whose int8 graph computes just what its float32 one does."""
+    return Bundle.load(fakes.write_bundle(tmp_path / "two", variants=("int8",)))
+
+
+def test_a_variant_that_fails_while_serving_gives_way_to_the_next_with_the_same_answer(
+    two_variants, monkeypatch, caplog
+):
+    onnx = OnnxBackend(two_variants)
+    assert onnx.variant == "int8" and onnx.fallbacks == 0
+    request = request_of(two_variants.manifest)
+    before = onnx.infer([request])
+
+    def fails(count):
+        raise RuntimeError("the device is gone.")
+
+    monkeypatch.setattr(onnx._binding(1), "run", fails)
+    with caplog.at_level("WARNING"):
+        after = onnx.infer([request])
+    np.testing.assert_array_equal(after, before)
+    assert (onnx.provider, onnx.variant, onnx.fallbacks) == (CPU, "fp32", 1)
+    assert "cpu int8 cannot be used, so cpu fp32 computes instead: it failed while computing" in caplog.text
+    assert onnx.tried[0].reason == "it failed while computing: the device is gone"
+
+
+def test_the_last_rungs_failure_fails_the_batch_and_not_the_next_one(bundle, monkeypatch):
     onnx = OnnxBackend(bundle)
-    onnx._arrays(1)["audio"] = np.zeros((1, 3), np.float32)
-    with pytest.raises(FaceError) as caught:
-        onnx._run(onnx._arrays(1))
+    request = request_of(bundle.manifest)
+
+    def fails(count):
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(onnx._binding(1), "run", fails)
+        with pytest.raises(FaceError, match="out of memory") as caught:
+            onnx.infer([request])
     assert caught.value.code == "inference_failed"
+    assert np.isfinite(onnx.infer([request])).all()
+
+
+def test_8_bit_products_that_overflow_are_found_out_before_the_door_opens(tmp_path, caplog):
+    folder = fakes.write_bundle(tmp_path / "wrong", variants=("int8",), variant_noise=0.8)
+    with caplog.at_level("WARNING"):
+        onnx = OnnxBackend(Bundle.load(folder))
+    assert onnx.variant == "fp32"
+    assert "8-bit products are wrong" in onnx.tried[0].reason
+
+
+def test_a_batch_that_is_filled_up_to_a_fixed_size_gives_the_same_rows(bundle):
+    onnx = OnnxBackend(bundle)
+    requests = [request_of(bundle.manifest, seed) for seed in range(3)]
+    expected = onnx.infer(requests)
+    assert [fixed_size(batch) for batch in (1, 2, 3, 5, 8)] == [1, 2, 4, 8, 8]
+    filled = onnx._binding(fixed_size(3))
+    for row, request in enumerate(requests):
+        for name, array in filled.inputs.items():
+            array[row] = getattr(request, name)
+    np.testing.assert_allclose(filled.run(3), expected, atol=1e-6)
 
 
 def test_the_bundle_that_ships_animates_speech():

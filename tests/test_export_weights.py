@@ -8,8 +8,9 @@ import onnx
 import pytest
 import torch
 
-from export.graph import Fused, example_inputs, rounded, write_graph
-from export.weights import main, read_weights
+from export.graph import Fused, build_graph, example_inputs
+from export.variants import round_weights, write_variants
+from export.weights import main, read_weights, steps_of
 from model.network import DiffSpeaker
 from model.shape import EarShape, Shape
 
@@ -29,9 +30,12 @@ def test_a_graph_becomes_the_network_that_it_was_made_of(tmp_path: Path) -> None
             parameter.add_(0.1 * torch.randn_like(parameter))
     net.mean.uniform_()
     net.std.uniform_(0.05, 0.3)
-    fused = Fused(rounded(net))
-    write_graph(fused, tmp_path / "model.onnx", {"bundle": "test"})
-    graph = onnx.load(tmp_path / "model.onnx").graph
+    round_weights(net)
+    fused = Fused(net)
+    write_variants(build_graph(fused, {"steps": "999 420"}), tmp_path, [])
+    model = onnx.load(tmp_path / "model.onnx")
+    assert steps_of(model) == (999, 420)
+    graph = model.graph
     again = DiffSpeaker(SMALL)
     read_weights(graph, again)
     kept = [name for name in net.state_dict() if not name.startswith("denoiser.step_mlp.")]

@@ -25,8 +25,9 @@ def test_pytorch_and_the_engine_answer_a_live_window_alike(tmp_path: Path) -> No
         bundle.manifest, SessionOptions.choose(bundle.manifest, style={"cheerful": 1, "jaw": 1.3})
     )
     session.feed(0.1 * np.random.default_rng(0).standard_normal(32_000).astype(np.float32))
-    torch_backend = TorchBackend(load(weights), lambda denoise, x: few_steps(denoise, x, SCHEDULES[2]))
-    engine = OnnxBackend(bundle)
+    steps = SCHEDULES[bundle.manifest.model.denoise_steps]
+    torch_backend = TorchBackend(load(weights), lambda denoise, x: few_steps(denoise, x, steps))
+    engine = OnnxBackend(bundle, variant="fp32")
     for _ in range(3):  # the later windows have a prefix
         request = session.next_request()
         assert request is not None

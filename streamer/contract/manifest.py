@@ -1,6 +1,6 @@
 """The bundle's manifest: the one bridge between training and serving.
 
-A bundle is a folder: ``manifest.json`` beside the files it lists (``model.onnx``, ``rig.npz``,
+A bundle is a folder: ``manifest.json`` beside the files it lists (graphs and their weights, ``rig.npz``,
 ``avatar.glb``, licences). The server owns this contract and ``export`` writes it. Reading is strict: an
 unknown field, a missing file, a wrong hash or sizes that contradict each other refuse the bundle with a
 sentence that says which. Nothing in a bundle is ever unpickled or imported.
@@ -19,6 +19,7 @@ from streamer.contract.grid import Grid
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+REFERENCE = "fp32"  # the variant that every bundle has: its model's ``file``
 
 
 class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,6 +67,9 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     T = segment_frames, C = frame_width, S = len(styles) + len(style_scales); only B is dynamic. N is
     ``noise_width``, or C where that is 0. Where ``prefix_frames`` is 0, the graph has neither ``prefix`` nor
     ``prefix_mask``.
+
+    ``file`` computes in float32 and is the reference. ``variants`` names graphs with the same inputs and
+    output that compute otherwise (``int8``, ``fp16``); all may share further files that the manifest lists.
     """
 
     file: str
@@ -73,6 +77,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: int
     precision: str
     noise_width: int = 0
+    variants: dict[str, str] = {}
 
 
 class Motion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -216,7 +221,10 @@ def _check(manifest: Manifest, bundle: Path) -> None:
         raise refuse("its default style is not among its styles")
     if len({*manifest.styles, *manifest.style_scales}) != len(manifest.styles) + len(manifest.style_scales):
         raise refuse("two of its styles and style scales have the same name")
-    for part in (manifest.model.file, manifest.rig.file, manifest.rig.avatar):
+    if REFERENCE in manifest.model.variants:
+        raise refuse(f"{REFERENCE} is its model's file, not one of the variants")
+    graphs = (manifest.model.file, *manifest.model.variants.values())
+    for part in (*graphs, manifest.rig.file, manifest.rig.avatar):
         if part is not None and part not in manifest.files:
             raise refuse(f"{part} is not in its list of files")
     for name, expected in manifest.files.items():

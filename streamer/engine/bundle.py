@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamer.contract.errors import FaceError
-from streamer.contract.manifest import Manifest, read_manifest
+from streamer.contract.manifest import REFERENCE, Manifest, read_manifest
 
 F32 = npt.NDArray[np.float32]
 
@@ -54,8 +54,15 @@ class Bundle:
 
     @property
     def model_file(self) -> Path:
-        """The network's file."""
-        return self.folder / self.manifest.model.file
+        """The network's file, the float32 one."""
+        return self.variants[REFERENCE]
+
+    @property
+    def variants(self) -> dict[str, Path]:
+        """The graphs by how they compute: ``fp32``, which is always there, and what else the bundle has."""
+        model = self.manifest.model
+        files = {REFERENCE: model.file, **model.variants}
+        return {name: self.folder / file for name, file in files.items()}
 
     @property
     def avatar_file(self) -> Path | None:
