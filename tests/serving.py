@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,13 +85,15 @@ async def _play(scenario: Scenario, folder: Path, settings: dict[str, Any]) -> N
 
 
 @contextlib.asynccontextmanager
-async def place(folder: Path, **settings: Any) -> AsyncIterator[Place]:
+async def place(
+    folder: Path, *, clock: Callable[[], float] = time.monotonic, **settings: Any
+) -> AsyncIterator[Place]:
     """A server with the bundle in ``folder`` on a free port."""
     bundle = Bundle.load(folder)
     backend = GatedBackend(bundle)
     chosen = replace(Settings(port=0, stats_interval_s=60), **settings)
     with InferenceThread(backend) as thread:
-        async with serving(chosen, bundle, thread, web_root=folder / "web") as address:
+        async with serving(chosen, bundle, thread, web_root=folder / "web", clock=clock) as address:
             try:
                 yield Place(address, bundle, backend)
             finally:

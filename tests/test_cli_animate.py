@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -243,13 +244,15 @@ def test_info_shows_the_bundle_and_the_processors(capsys):
         "80.0 (from 13.4 to 313.4)",
     ):
         assert word in text
-    assert "CPUExecutionProvider" in text
+    assert "with             cpu fp32" in text
+    assert re.search(r"cuda: (the installed ONNX Runtime was built without it|.*better|.*loaded)", text)
 
 
 def test_info_speaks_json(capsys):
     main(["info", "--json"])
     facts = json.loads(capsys.readouterr().out)
-    assert facts["providers"]["used"] in facts["providers"]["found"]
+    assert facts["computes"]["with"] == "cpu fp32" and facts["computes"]["threads"] >= 1
+    assert "coreml" in facts["computes"]["not_with"]
     assert facts["timing"]["lookahead_ms"] == [13.4, 80.0, 313.4]
     assert set(facts["files"]) == {"model.onnx", "rig.npz", "avatar.glb"}
 

@@ -222,7 +222,23 @@ def test_metrics_have_the_fields_names_and_count(folder: Path) -> None:
             b'face_frames_dropped_total{reason="slow_watcher"} 0.0',
             b"face_av_skew_seconds",
             b"face_interrupts_total 0.0",
+            b"face_windows_joined_total 0.0",
+            b"face_backend_fallback_total 0.0",
+            b'face_backend_info{provider="numpy",variant="fp32"} 1.0',
         ):
             assert line in after
+
+    play(scenario, folder)
+
+
+def test_a_provider_that_gave_way_is_counted_and_what_computes_now_is_shown(folder: Path) -> None:
+    async def scenario(place: Place) -> None:
+        await fetch(place, "/metrics")
+        place.backend.fallbacks, place.backend.variant = 2, "int8"
+        for _ in range(2):  # a count is not added twice
+            _, _, text = await fetch(place, "/metrics")
+        assert b"face_backend_fallback_total 2.0" in text
+        assert b'face_backend_info{provider="numpy",variant="int8"} 1.0' in text
+        assert text.count(b"face_backend_info{") == 1
 
     play(scenario, folder)

@@ -244,3 +244,57 @@ def test_audio_passes_through_on_the_frames_clock(folder: Path) -> None:
             place_of += len(chunk.samples)
 
     play(scenario, folder)
+
+
+class Time:
+    """A clock that a test moves."""
+
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_a_live_speakers_late_windows_are_denoised_as_one(folder: Path) -> None:
+    clock = Time()
+
+    async def scenario(place: Place) -> None:
+        audio = fakes.speech(1)
+        async with connect(place.url(), "converse", audio=MONO) as face:
+            place.backend.gate.clear()
+            for start in range(0, len(audio), 1600):
+                await face.send_audio(audio[start : start + 1600])
+                await heard(face)
+                clock.now_s += 0.1
+            place.backend.batches.clear()
+            place.backend.gate.set()
+            await face.end()
+            assert len(motion(await everything(face))) == 30
+        joined = await metric(place, "face_windows_joined_total")
+        assert joined >= 5
+        assert len(place.backend.batches) < 12, "where one window each would have been 15"
+
+    play(scenario, folder, clock=clock)
+
+
+def test_late_windows_of_a_script_or_where_it_is_not_wanted_are_denoised_one_by_one(folder: Path) -> None:
+    async def scenario(place: Place, clock: Time, pace_s: float) -> None:
+        audio = fakes.speech(1)
+        async with connect(place.url(), "converse", audio=MONO) as face:
+            place.backend.gate.clear()
+            for start in range(0, len(audio), 1600):
+                await face.send_audio(audio[start : start + 1600])
+                await heard(face)
+                clock.now_s += pace_s
+            clock.now_s += 5
+            place.backend.gate.set()
+            await face.end()
+            np.testing.assert_array_equal(motion(await everything(face)), place.offline(audio))
+        assert await metric(place, "face_windows_joined_total") == 0
+
+    for clock, pace_s, settings in ((Time(), 0.0, {}), (Time(), 0.1, {"join_late_windows": False})):
+
+        async def run(place: Place, clock: Time = clock, pace_s: float = pace_s) -> None:
+            await scenario(place, clock, pace_s)
+
+        play(run, folder, clock=clock, **settings)

@@ -252,6 +252,56 @@ def test_a_session_says_when_it_has_enough_audio():
     assert session.wants_audio
 
 
+# ---- catching up ----
+
+
+def test_catching_up_denoises_the_newest_window_for_the_older_ones_and_loses_no_frame():
+    session, backend = start()
+    session.feed(fakes.speech(0.5))
+    waiting = session.pending_windows
+    assert waiting > 4
+    request = session.next_request(catch_up=True)
+    timing = MANIFEST.timing
+    reach = timing.hop.max_frames + timing.lookahead.max_frames - session.options.lookahead_frames
+    frames = request.window.emit_stop - request.window.emit_start
+    assert request.window.emit_start == 0 and reach - 2 < frames <= reach
+    assert session.joined_windows == frames // 2 - 1
+    block = session.complete(request, backend.infer([request])[0])
+    assert len(block.values) == frames
+    session.end()
+    rest = denoise(session, backend)
+    assert rest[0].first_frame == frames
+    assert session.is_drained and session.emitted_frames == 15 and rest[-1].last
+
+
+def test_catching_up_with_one_window_waiting_changes_nothing():
+    audio = fakes.speech(1)
+    (one, backend), (other, _) = start(), start()
+    for at in range(0, len(audio), 1000):
+        for session in (one, other):
+            session.feed(audio[at : at + 1000])
+        while request := one.next_request(catch_up=True):
+            plain = other.next_request()
+            assert request.window.emit_start == plain.window.emit_start
+            np.testing.assert_array_equal(request.audio, plain.audio)
+            np.testing.assert_array_equal(request.prefix, plain.prefix)
+            answer = backend.infer([request])[0]
+            np.testing.assert_array_equal(
+                one.complete(request, answer).values, other.complete(plain, answer).values
+            )
+    assert one.joined_windows == 0
+
+
+def test_the_last_window_stays_the_last_when_it_speaks_for_others():
+    session, backend = start()
+    session.feed(fakes.speech(0.2))
+    session.end()
+    request = session.next_request(catch_up=True)
+    assert request.window.is_last
+    assert session.complete(request, backend.infer([request])[0]).last
+    assert session.is_drained and session.emitted_frames == 6
+
+
 # ---- options ----
 
 

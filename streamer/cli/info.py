@@ -10,8 +10,9 @@ import msgspec
 
 from streamer.cli.config import option, parse
 from streamer.contract.errors import FaceError
-from streamer.engine.backend import OnnxBackend, available_providers
+from streamer.engine.backend import OnnxBackend, available_providers, default_threads
 from streamer.engine.bundle import Bundle
+from streamer.engine.providers import NAMES, Rung, preferred_providers, short
 
 DESCRIPTION = "Shows the model bundle, its origin, what a session may choose, and the processors found."
 
@@ -36,14 +37,6 @@ def _facts(bundle: Bundle) -> dict[str, object]:
     """Everything, as JSON types. Loading the bundle has checked every file's hash already."""
     manifest = bundle.manifest
     timing, grid = manifest.timing, manifest.timing.grid()
-    providers: dict[str, object] = {}
-    try:
-        providers["found"] = available_providers()
-        providers["used"] = OnnxBackend(bundle).provider
-    except FaceError as error:
-        if error.code == "bad_bundle":
-            raise
-        providers["error"] = str(error)
     return {
         "bundle": f"{manifest.name} {manifest.version}",
         "folder": str(bundle.folder),
@@ -77,8 +70,31 @@ def _facts(bundle: Bundle) -> dict[str, object]:
             ],
         },
         "training": msgspec.to_builtins(manifest.training),
-        "providers": providers,
+        "computes": _computes(bundle),
     }
+
+
+def _computes(bundle: Bundle) -> dict[str, object]:
+    """What computes on this machine, and of everything else why it does not."""
+    try:
+        found = available_providers()
+        backend = OnnxBackend(bundle)
+    except FaceError as error:
+        if error.code == "bad_bundle":
+            raise
+        return {"error": str(error)}
+    used = Rung(backend.provider, backend.variant)
+    reasons = {str(tried.rung): tried.reason for tried in backend.tried if tried.reason}
+    for name, provider in NAMES.items():
+        if provider not in found:
+            reasons[name] = "the installed ONNX Runtime was built without it"
+        elif provider not in {tried.rung.provider for tried in backend.tried}:
+            named = "it is used only when --provider names it"
+            reasons[name] = f"{used} is better" if provider in preferred_providers(found) else named
+    for variant in bundle.variants:
+        if variant != backend.variant and f"{short(backend.provider)} {variant}" not in reasons:
+            reasons[f"{short(backend.provider)} {variant}"] = f"{used} is better"
+    return {"with": str(used), "threads": default_threads(), "not_with": reasons}
 
 
 def _table(facts: dict[str, object]) -> str:
@@ -87,7 +103,10 @@ def _table(facts: dict[str, object]) -> str:
     for name, value in facts.items():
         if isinstance(value, dict):
             lines.append(name.replace("_", " "))
-            lines += [f"  {key.replace('_', ' '):<16} {_text(key, entry)}" for key, entry in value.items()]
+            for key, entry in value.items():
+                text = _text(key, entry)
+                lines += [f"  {key.replace('_', ' '):<16} {line}" for line in text.splitlines()[:1]]
+                lines += [f"  {'':<16} {line}" for line in text.splitlines()[1:]]
         else:
             lines.append(f"{name.replace('_', ' '):<18} {_text(name, value)}")
     return "\n".join(lines)
@@ -99,4 +118,6 @@ def _text(name: str, value: object) -> str:
         return f"{default} (from {low} to {high})"
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {entry}" for key, entry in value.items()) or "none"
     return str(value)

@@ -13,6 +13,7 @@ from streamer.core.options import parse_style
 from streamer.engine.backend import OnnxBackend
 from streamer.engine.bundle import Bundle
 from streamer.engine.inference_thread import InferenceThread
+from streamer.engine.providers import named_providers
 from streamer.server import loop
 from streamer.server.app import Address, serve_until
 from streamer.server.microphone import STREAM_NAME, Microphone
@@ -53,7 +54,21 @@ class ServeOptions:
     )
     seed: int = option(0, "chooses among the many faces that fit; the same seed repeats", minimum=0)
     max_sessions: int = option(16, "how many may speak at one time", minimum=1)
-    threads: int | None = option(None, "threads for the model", minimum=1)
+    provider: str | None = option(
+        None,
+        "what computes, best first: tensorrt, cuda, coreml, directml, cpu; by default what is found",
+        metavar="NAME,…",
+    )
+    variant: str | None = option(
+        None, "how it computes: fp32, fp16, int8; by default each provider's best", metavar="NAME"
+    )
+    threads: int | None = option(None, "threads for the model; `diffspeaker tune` measures", minimum=1)
+    max_batch: int = option(8, "the most windows that are denoised together", minimum=1, maximum=256)
+    late_windows: str = option(
+        "join",
+        "a live speaker's windows that wait behind each other: denoise them as one, or each",
+        choices=("join", "each"),
+    )
     log_level: str = option(
         "warning", "how much is logged to stderr", choices=("debug", "info", "warning", "error")
     )
@@ -84,6 +99,7 @@ def run(argv: list[str]) -> int:
         style=None if options.style is None else parse_style(options.style),
         seed=options.seed,
         max_sessions=options.max_sessions,
+        join_late_windows=options.late_windows == "join",
     )
     microphone = Microphone(options.microphone_device) if options.microphone else None
 
@@ -92,7 +108,14 @@ def run(argv: list[str]) -> int:
         print(f"DiffSpeaker Live is at {address.page}{query}  (Ctrl-C stops it)", flush=True)
 
     bundle = Bundle.load(options.bundle)
-    with InferenceThread(OnnxBackend(bundle, threads=options.threads)) as thread:
+    backend = OnnxBackend(
+        bundle,
+        providers=None if options.provider is None else named_providers(options.provider),
+        threads=options.threads,
+        variant=options.variant,
+    )
+    backend.warm_up(options.max_batch)
+    with InferenceThread(backend, max_batch=options.max_batch) as thread:
         loop.run(
             lambda stop: serve_until(stop, settings, bundle, thread, microphone=microphone, on_ready=on_ready)
         )

@@ -16,18 +16,20 @@ Rules
    epoch in IDLE; in DRAINING nothing can follow, so it moves to CLOSED. A request still out stays out, and
    its answer is dropped.
 6. ``set_style`` is legal until CLOSED and holds from the next request on.
-7. An illegal call raises RuntimeError, a value that a user chose badly raises FaceError; neither changes
+7. ``next_request(catch_up=True)`` lets the newest pending window speak for the older ones as well, as far
+   back as the model was taught to (its longest hop and lookahead): one segment holds the frames of all.
+8. An illegal call raises RuntimeError, a value that a user chose badly raises FaceError; neither changes
    anything.
 
-The pending windows are bounded by the caller: stop reading audio while ``wants_audio`` is false. Frames are a
-function of the samples, the options and where ``set_style`` and ``interrupt`` fell, nothing else.
+The pending windows are bounded by the caller: stop reading audio while ``wants_audio`` is false. Frames are
+a function of the samples, the options and where ``set_style``, ``interrupt`` and catching up fell.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
@@ -99,6 +101,10 @@ class Session:
         self._resampler = Resampler(options.sample_rate_hz, self.grid.sample_rate_hz)
         self._windower = Windower(self.grid, options.hop_frames, options.lookahead_frames)
         self._crossfader = Crossfader(self.grid, manifest.frame_width, manifest.timing.prefix_frames)
+        timing = manifest.timing
+        # A window's newest frame and the oldest that it emits may be as far apart as the model was taught.
+        self._reach_frames = timing.hop.max_frames + timing.lookahead.max_frames - options.lookahead_frames
+        self._joined = 0
         self._pending: deque[Window] = deque()
         self._out: WindowRequest | None = None
         self._state = State.IDLE
@@ -144,6 +150,11 @@ class Session:
     def dropped_segments(self) -> int:
         """Segments that came back after their epoch was over."""
         return self._crossfader.dropped_segments
+
+    @property
+    def joined_windows(self) -> int:
+        """Windows that were left to a newer one by catching up."""
+        return self._joined
 
     @property
     def audio_s(self) -> float:
@@ -203,11 +214,21 @@ class Session:
         self._close_if_drained()
         return heard
 
-    def next_request(self) -> WindowRequest | None:
-        """The next window to denoise; None while one is out or none is pending."""
+    def next_request(self, catch_up: bool = False) -> WindowRequest | None:
+        """The next window to denoise; None while one is out or none is pending.
+
+        Args:
+            catch_up: denoise several pending windows as one, because their frames are late already.
+        """
         if self._out is not None or not self._pending:
             return None
         window = self._pending.popleft()
+        while catch_up and self._pending:
+            newer = self._pending[0]
+            if newer.emit_stop - window.emit_start > self._reach_frames:
+                break
+            window = replace(self._pending.popleft(), emit_start=window.emit_start)
+            self._joined += 1
         values, mask = self._crossfader.prefix(window)
         frames, width = self.grid.segment_frames, self.manifest.noise_width
         normal = noise.for_frames(self.options.seed, window.epoch, window.first_frame, frames, width)

@@ -84,6 +84,11 @@ class InferenceThread:
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="inference")
 
+    @property
+    def backend(self) -> Backend:
+        """What computes."""
+        return self._backend
+
     def __enter__(self) -> Self:
         self.start()
         return self

@@ -73,6 +73,7 @@ async def serving(
         FaceError: ``port_in_use``, ``bad_config``, ``bad_bundle`` or ``inference_failed``.
     """
     metrics = Metrics()
+    metrics.follow(thread.backend)
     async with _task_group() as tasks:
         hub = Hub(bundle, Denoiser(thread), settings, metrics, tasks, clock)
         await hub.warm_up()

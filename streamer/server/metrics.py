@@ -10,6 +10,9 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from streamer.engine.backend import Backend
+from streamer.engine.providers import short
+
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 _SECONDS = (0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
@@ -21,6 +24,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._backend: Backend | None = None
+        self._counted_fallbacks = 0
         registry = self._registry
         self.sessions = Gauge("face_sessions_active", "Speakers being animated now.", registry=registry)
         self.capacity = Gauge("face_sessions_capacity", "Speakers that are admitted.", registry=registry)
@@ -52,6 +57,19 @@ class Metrics:
         self.deadline_misses = Counter(
             "face_deadline_miss", "Windows that were denoised later than a hop.", registry=registry
         )
+        self.windows_joined = Counter(
+            "face_windows_joined",
+            "Late windows of live speakers that were denoised as one with a newer one.",
+            registry=registry,
+        )
+        self.fallbacks = Counter(
+            "face_backend_fallback",
+            "Times that a provider or a variant failed and the next one took over, the start included.",
+            registry=registry,
+        )
+        self.backend = Gauge(
+            "face_backend_info", "1 for what computes now.", ["provider", "variant"], registry=registry
+        )
         self.frames_dropped = Counter(
             "face_frames_dropped", "Frames that were not sent.", ["reason"], registry=registry
         )
@@ -68,6 +86,16 @@ class Metrics:
         self.frame_latency.labels("compute")
         self.frame_latency.labels("total")
 
+    def follow(self, backend: Backend) -> None:
+        """Shows what computes, as it is whenever somebody asks."""
+        self._backend = backend
+
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
+        if self._backend is not None:
+            backend = self._backend
+            self.fallbacks.inc(backend.fallbacks - self._counted_fallbacks)
+            self._counted_fallbacks = backend.fallbacks
+            self.backend.clear()
+            self.backend.labels(short(backend.provider), backend.variant).set(1)
         return generate_latest(self._registry)

@@ -16,6 +16,7 @@ class Settings:
         allowed_origins: web pages beyond this machine's own that may connect without a token; ``*`` is any.
         lookahead_ms, hop_ms, style, seed: of streams whose hello leaves them out; None is the bundle's.
         max_sessions: speakers at one time.
+        join_late_windows: whether windows of a live speaker that wait behind each other are denoised as one.
         hello_timeout_s: how long a new connection may take to say hello.
         read_ahead_s: audio held for a speaker who sends faster than the model denoises; beyond it the socket
             is not read. It is read ahead at all so that an ``interrupt`` behind a long utterance is heard.
@@ -37,6 +38,7 @@ class Settings:
     style: Mapping[str, float] | None = None
     seed: int | None = None
     max_sessions: int = 16
+    join_late_windows: bool = True
 
     hello_timeout_s: float = 10.0
     read_ahead_s: float = 30.0

@@ -10,6 +10,9 @@ arrived, for latencies; how the stream will end. Rules:
 1. The session is fed only while it wants audio, so what an ``interrupt`` must drop lies in the inbox.
 2. Frames and what is said about them go out under one lock, in the session's order.
 3. The stream ends when its session is drained, or at the first failure. Every subscriber is told which.
+4. When a live speaker's window took longer than a hop and others wait behind it, those are denoised as one,
+   until the face is in time again. A speaker who was ever ahead of real time (a file, a script) is not live
+   and waits for every window, so that the same audio gives the same frames.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ F32 = npt.NDArray[np.float32]
 log = logging.getLogger(__name__)
 
 _SLICE_S = 0.1  # audio fed to the session at a time
+_AHEAD_S = 0.25  # audio that no microphone hands over at once
+_DRIFT = 1.02  # sound cards' clocks are a little off: being ahead is forgotten this much faster than it grows
 
 
 class Stream:
@@ -47,6 +52,7 @@ class Stream:
         denoiser: computes its windows. broadcast: takes its frames.
         read_ahead_s: audio that the inbox holds.
         allowance_s: the time allowed for computing, part of the published face delay.
+        catches_up: whether rule 4 holds.
         metrics: where it counts. clock: monotonic seconds.
     """
 
@@ -60,6 +66,7 @@ class Stream:
         *,
         read_ahead_s: float,
         allowance_s: float,
+        catches_up: bool,
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
@@ -69,6 +76,7 @@ class Stream:
         self._session = session
         self._denoiser = denoiser
         self._allowance_s = allowance_s
+        self._catches_up = catches_up
         self._metrics = metrics
         self._clock = clock
 
@@ -88,6 +96,9 @@ class Stream:
         self._received_samples = 0  # of this epoch, at the speaker's rate
         self._arrivals: deque[tuple[int, float]] = deque()  # (received samples, when)
         self._first_heard: float | None = None
+        self._last_heard = 0.0
+        self._ahead_s = 0.0  # how much more audio came than time went by
+        self._is_live = True
 
     # ---- the speaker's side ----
 
@@ -106,7 +117,11 @@ class Stream:
             return
         now = self._clock()
         if self._first_heard is None:
-            self._first_heard = now
+            self._first_heard = self._last_heard = now
+        self._ahead_s = max(0.0, self._ahead_s - _DRIFT * (now - self._last_heard))
+        self._ahead_s += len(samples) / self._rate_hz
+        self._last_heard = now
+        self._is_live = self._is_live and self._ahead_s <= _AHEAD_S
         self._received_samples += len(samples)
         self._arrivals.append((self._received_samples, now))
         self._inbox.append(samples)
@@ -211,16 +226,22 @@ class Stream:
 
     async def _animate(self) -> None:
         hop_s = self._session.grid.hop_ms(self._session.options.hop_frames) / 1000
+        is_behind = False
         while True:
             self._pour()
-            request = self._session.next_request()
+            joined = self._session.joined_windows
+            request = self._session.next_request(self._catches_up and self._is_live and is_behind)
+            self._metrics.windows_joined.inc(self._session.joined_windows - joined)
             if request is None:
                 if self._session.is_drained:
                     return
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            outcome = await self._denoiser.denoise(self.session_id, request, self._clock() + hop_s)
+            asked = self._clock()
+            outcome = await self._denoiser.denoise(self.session_id, request, asked + hop_s)
+            is_late = self._clock() - asked > hop_s
+            is_behind = is_late or (is_behind and bool(self._session.pending_windows or self._inbox))
             self._metrics.queue_wait.observe(outcome.queue_s)
             self._metrics.batch_size.observe(outcome.batch)
             self._metrics.frame_latency.labels("compute").observe(outcome.compute_s)
