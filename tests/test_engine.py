@@ -16,7 +16,16 @@ from streamer.engine.backend import OnnxBackend
 from streamer.engine.binding import fixed_size
 from streamer.engine.bundle import Bundle
 from streamer.engine.inference_thread import InferenceThread
-from streamer.engine.providers import CPU, CUDA, TENSORRT, ladder, named_providers, preferred_providers
+from streamer.engine.providers import (
+    CPU,
+    CUDA,
+    TENSORRT,
+    Rung,
+    ladder,
+    named_providers,
+    preferred_providers,
+    provider_options,
+)
 from tests import fakes
 
 
@@ -142,9 +151,14 @@ def test_providers_are_named_as_people_write_them():
 
 def test_each_provider_computes_with_its_best_variant_and_the_cpu_can_fall_back_to_float32(bundle):
     everything = dict.fromkeys(("fp32", "fp16", "int8"), bundle.model_file)
-    assert [str(rung) for rung in ladder([CUDA, CPU], everything)] == ["cuda fp16", "cpu int8", "cpu fp32"]
-    assert [str(rung) for rung in ladder([CUDA, CPU], bundle.variants)] == ["cuda fp32", "cpu fp32"]
-    assert [str(rung) for rung in ladder([CUDA, CPU], everything, "fp32")] == ["cuda fp32", "cpu fp32"]
+    assert [str(rung) for rung in ladder([CUDA, CPU], everything)] == [
+        "cuda fp16 captured",
+        "cuda fp16",
+        "cpu int8",
+        "cpu fp32",
+    ]
+    assert [str(rung) for rung in ladder([CUDA, CPU], bundle.variants)][1:] == ["cuda fp32", "cpu fp32"]
+    assert [str(r) for r in ladder([CUDA, CPU], everything, "fp32")][1:] == ["cuda fp32", "cpu fp32"]
     assert [str(r) for r in ladder(named_providers("coreml,directml"), everything)] == [
         "coreml fp32",
         "directml fp16",
@@ -160,9 +174,42 @@ def test_a_listed_cuda_that_does_not_work_gives_way_to_the_cpu_with_a_reason(bun
     monkeypatch.setattr(backend_module, "available_providers", lambda: [CUDA, CPU])
     with caplog.at_level("WARNING"), pytest.warns(UserWarning, match="CUDA"):
         onnx = OnnxBackend(bundle)
-    assert onnx.provider == CPU and onnx.fallbacks == 1
+    assert onnx.provider == CPU and onnx.fallbacks == 2
+    assert "cuda fp32 captured cannot be used, so cuda fp32 computes instead" in caplog.text
     assert "cuda fp32 cannot be used, so cpu fp32 computes instead" in caplog.text
-    assert [tried.reason is None for tried in onnx.tried] == [False, True]
+    assert [tried.reason is None for tried in onnx.tried] == [False, False, True]
+
+
+def test_a_providers_options_say_what_it_cannot_guess():
+    shapes = {"audio": (16_000,), "style": (12,)}
+    (provider, options), *rest = provider_options(Rung(TENSORRT, "fp16"), shapes)
+    assert provider == TENSORRT and [name for name, _ in rest] == [CUDA, CPU]
+    assert options["trt_profile_max_shapes"] == "audio:256x16000,style:256x12"
+    assert options["trt_fp16_enable"] == "1"
+    for captured in (True, False):
+        (_, options), *_ = provider_options(Rung(CUDA, "fp16", captured), shapes)
+        assert options["enable_cuda_graph"] == str(int(captured))
+    assert provider_options(Rung(CPU, "int8"), shapes) == [(CPU, {})]
+
+
+def test_a_gpu_whose_first_batch_fails_is_left_before_the_door_opens(bundle, monkeypatch, caplog):
+    class Broken(backend_module.Binding):
+        def run(self, count):
+            if self.broken:
+                raise RuntimeError("capture is not permitted")
+            return super().run(count)
+
+        def __init__(self, runtime, session, shapes, output, batch, device):
+            self.broken = device == "cuda"
+            super().__init__(runtime, session, shapes, output, batch, "cpu")
+
+    real = OnnxBackend._open
+    monkeypatch.setattr(backend_module, "available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(backend_module, "Binding", Broken)
+    monkeypatch.setattr(OnnxBackend, "_open", lambda self, rung: real(self, Rung(CPU, rung.variant)))
+    onnx = OnnxBackend(bundle)
+    assert (onnx.provider, onnx.fallbacks) == (CPU, 2)
+    assert onnx.tried[0].reason == "Its first batch failed: capture is not permitted."
 
 
 @pytest.fixture

@@ -33,7 +33,9 @@ from streamer.engine.binding import Binding, fixed_size
 from streamer.engine.bundle import Bundle
 from streamer.engine.providers import (
     CPU,
+    TENSORRT,
     Rung,
+    engine_cache,
     ladder,
     preferred_providers,
     provider_options,
@@ -193,7 +195,9 @@ class OnnxBackend:
             try:
                 self._session = self._open(rung)
                 self._check_graph()
-                if rung.provider == CPU and rung.variant == "int8":
+                if rung.on_gpu:
+                    self._try_out()
+                elif rung.provider == CPU and rung.variant == "int8":
                     self._check_int8()
             except FaceError as refusal:
                 if not self._below:
@@ -215,16 +219,27 @@ class OnnxBackend:
         runtime = _runtime()
         path = str(self._bundle.variants[rung.variant])
         options = session_options(runtime, self._threads)
+        inputs = {name: shape for name, shape in self._shapes().items() if name != _OUTPUT}
+        if rung.provider == TENSORRT:
+            engine_cache().mkdir(parents=True, exist_ok=True)
         try:
             # The runtime's own fallback prints to stdout and hides the reason.
             session = runtime.InferenceSession(
-                path, options, providers=provider_options(rung), enable_fallback=0
+                path, options, providers=provider_options(rung, inputs), enable_fallback=0
             )
         except Exception as error:  # the runtime's exceptions share no base class
             raise self._refusal(f"its graph cannot be loaded: {_first_line(error)}") from None
         if session.get_providers()[0] != rung.provider:
             raise FaceError("bad_config", "Its libraries could not be loaded.")
         return session
+
+    def _try_out(self) -> None:
+        """A GPU shows in its first batches whether its memory suffices and the kernels can be captured."""
+        try:
+            for _ in range(2):
+                self._binding(1).run(1)
+        except Exception as error:  # the runtime's exceptions share no base class
+            raise FaceError("inference_failed", f"Its first batch failed: {_first_line(error)}.") from error
 
     def _check_int8(self) -> None:
         """Rule 2."""

@@ -1,6 +1,7 @@
 """Which execution providers there are, in which order they are tried, and what each computes with.
 
-A *rung* is a provider and a variant of the bundle's graph. Rungs are tried from the top; the CPU in float32
+A *rung* is a provider, a variant of the bundle's graph, and on CUDA whether its kernels are captured once and
+replayed. Rungs are tried from the top; the CPU in float32
 is the last one and the one that nothing can take away. By default the list is TensorRT, CUDA, CPU, as far as
 the installed ONNX Runtime was built with them; CoreML and DirectML convert graphs in ways that must be looked
 at first, so they are used when they are named, never by themselves.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ NAMES = {
     "directml": "DmlExecutionProvider",
     "cpu": CPU,
 }
+MAX_BATCH = 256
 _PREFERRED = (TENSORRT, CUDA, CPU)
 _ON_GPU = (TENSORRT, CUDA)
 # Best first. What a provider cannot compute well is not in its list.
@@ -42,6 +44,7 @@ class Rung:
 
     provider: str
     variant: str
+    captured: bool = False
 
     @property
     def on_gpu(self) -> bool:
@@ -50,7 +53,7 @@ class Rung:
 
     def __str__(self) -> str:
         """``cuda fp16``: as people write it."""
-        return f"{short(self.provider)} {self.variant}"
+        return f"{short(self.provider)} {self.variant}{' captured' if self.captured else ''}"
 
 
 def short(provider: str) -> str:
@@ -93,31 +96,47 @@ def ladder(providers: Sequence[str], variants: Mapping[str, Path], asked: str | 
     for provider in providers:
         wanted = (asked,) if asked else _VARIANTS.get(provider, (REFERENCE,))
         usable = [Rung(provider, variant) for variant in wanted if variant in variants]
-        rungs += usable if provider == CPU else usable[:1]
+        usable = usable if provider == CPU else usable[:1]
+        if provider == CUDA:  # a graph with one node that CUDA lacks cannot be captured
+            usable = [*(replace(rung, captured=True) for rung in usable), *usable]
+        rungs += usable
     return rungs
 
 
 _INFO = "See `diffspeaker info`."
 
 
-def provider_options(rung: Rung) -> list[tuple[str, dict[str, str]]]:
+def provider_options(rung: Rung, shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[str, dict[str, str]]]:
     """The providers of a rung's session with their options: its own, its help, and the CPU for the rest."""
     options: dict[str, str] = {}
     if rung.provider == CUDA:
         # A window's kernels take microseconds each: launching them one by one would take longer.
-        options = {"enable_cuda_graph": "1", "use_tf32": "1"}
+        options = {"enable_cuda_graph": "1" if rung.captured else "0", "use_tf32": "1"}
     elif rung.provider == TENSORRT:
-        # An engine takes minutes to build; it is built once for each machine and bundle.
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffspeaker" / "tensorrt"
+        # An engine takes minutes to build; it is built once for each machine and bundle, for every batch.
         options = {
             "trt_engine_cache_enable": "1",
-            "trt_engine_cache_path": str(cache),
+            "trt_engine_cache_path": str(engine_cache()),
             "trt_fp16_enable": "1" if rung.variant == "fp16" else "0",
+            **{
+                f"trt_profile_{name}_shapes": _profile(shapes, batch)
+                for name, batch in (("min", 1), ("opt", 16), ("max", MAX_BATCH))
+            },
         }
     order = [(rung.provider, options)]
     if rung.provider == TENSORRT:
         order.append((CUDA, {}))
     return [*order, (CPU, {})] if rung.provider != CPU else order
+
+
+def engine_cache() -> Path:
+    """Where TensorRT's engines are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffspeaker" / "tensorrt"
+
+
+def _profile(shapes: Mapping[str, tuple[int, ...]], batch: int) -> str:
+    """``audio:16x16000,style:16x12``: the shapes of the inputs as TensorRT wants to be told."""
+    return ",".join(f"{name}:{'x'.join(map(str, (batch, *shape)))}" for name, shape in shapes.items())
 
 
 def session_options(runtime: Any, threads: int) -> Any:
