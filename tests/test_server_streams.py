@@ -13,6 +13,7 @@ from diffspeaker_client import AudioFormat, Frames, OutputFormat, Passthrough, c
 
 from streamer.contract import wire
 from streamer.server import loop
+from streamer.server.stream import PACED_LEAD_S
 from tests import fakes
 from tests.serving import (
     MONO,
@@ -298,3 +299,63 @@ def test_late_windows_of_a_script_or_where_it_is_not_wanted_are_denoised_one_by_
             await scenario(place, clock, pace_s)
 
         play(run, folder, clock=clock, **settings)
+
+
+def test_a_paced_streams_frames_come_when_they_are_due_and_the_same_ones(folder: Path) -> None:
+    clock = Time()
+
+    async def scenario(place: Place) -> None:
+        audio = fakes.speech(2)
+        async with raw(place.url()) as socket:
+            hello = wire.Hello(1, "converse", audio=MONO, paced=True)
+            await socket.send(wire.encode_message(hello))
+            await socket.recv()
+            for start in range(0, len(audio), 1600):
+                await socket.send(wire.encode_audio(audio[start : start + 1600], "f32"))
+            await socket.send(wire.encode_message(wire.End()))
+            values: list[fakes.F32] = []
+            reached: list[int] = []
+            for second in (0, 1, 2):
+                clock.now_s = 100.0 + second
+                frames = sum(map(len, values))
+                while frames < min(60, 30 * (second + PACED_LEAD_S) - 0.5):
+                    message = await socket.recv()
+                    if isinstance(message, bytes):
+                        values.append(wire.decode_frames(message).values)
+                        frames += len(values[-1])
+                if second < 2:  # and what is asked now is answered before any further frame
+                    await socket.send(wire.encode_message(wire.ClockRequest(0.0)))
+                    while isinstance(message := await socket.recv(), bytes):
+                        values.append(wire.decode_frames(message).values)
+                reached.append(sum(map(len, values)))
+            assert reached == [8, 38, 60]
+            np.testing.assert_array_equal(np.concatenate(values), place.offline(audio))
+
+    play(scenario, folder, clock=clock)
+
+
+def test_an_interrupted_paced_stream_begins_anew_with_the_next_audio(folder: Path) -> None:
+    clock = Time()
+
+    async def scenario(place: Place) -> None:
+        hello = wire.Hello(1, "converse", audio=MONO, paced=True)
+        async with raw(place.url()) as socket:
+            await socket.send(wire.encode_message(hello))
+            await socket.send(wire.encode_audio(fakes.speech(3), "f32"))
+            await socket.send(wire.encode_message(wire.Interrupt()))
+            epochs = []
+            async for message in socket:
+                if isinstance(message, bytes):
+                    continue
+                event = wire.decode_server_message(message)
+                if isinstance(event, wire.Interrupted):
+                    epochs.append(event.epoch)
+                    assert event.last_frame < 30 * PACED_LEAD_S + 3, "little was ahead of its time"
+                    clock.now_s += 60
+                    await socket.send(wire.encode_audio(fakes.speech(0.2), "f32"))
+                    await socket.send(wire.encode_message(wire.End()))
+                elif isinstance(event, wire.Ended):
+                    assert (event.epoch, event.frames) == (1, 6)
+            assert epochs == [1]
+
+    play(scenario, folder, clock=clock)

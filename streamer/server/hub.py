@@ -124,6 +124,7 @@ class Hub:
             read_ahead_s=self.settings.read_ahead_s,
             allowance_s=self._denoiser.usual_s,
             catches_up=self.settings.join_late_windows,
+            paced=hello is not None and hello.paced,
             metrics=self.metrics,
             clock=self.clock,
         )

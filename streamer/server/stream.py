@@ -13,11 +13,14 @@ arrived, for latencies; how the stream will end. Rules:
 4. When a live speaker's window took longer than a hop and others wait behind it, those are denoised as one,
    until the face is in time again. A speaker who was ever ahead of real time (a file, a script) is not live
    and waits for every window, so that the same audio gives the same frames.
+5. A paced stream's audio plays in real time from its arrival on, and waits for more where it runs dry. A
+   window is denoised when its first frame is due within ``PACED_LEAD_S``; until then its audio waits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -38,6 +41,8 @@ F32 = npt.NDArray[np.float32]
 
 log = logging.getLogger(__name__)
 
+PACED_LEAD_S = 0.25
+_POLL_S = 0.1  # how long a paced stream sleeps at most
 _SLICE_S = 0.1  # audio fed to the session at a time
 _AHEAD_S = 0.25  # audio that no microphone hands over at once
 _DRIFT = 1.02  # sound cards' clocks are a little off: being ahead is forgotten this much faster than it grows
@@ -52,7 +57,7 @@ class Stream:
         denoiser: computes its windows. broadcast: takes its frames.
         read_ahead_s: audio that the inbox holds.
         allowance_s: the time allowed for computing, part of the published face delay.
-        catches_up: whether rule 4 holds.
+        catches_up: whether rule 4 holds. paced: whether rule 5 does.
         metrics: where it counts. clock: monotonic seconds.
     """
 
@@ -67,6 +72,7 @@ class Stream:
         read_ahead_s: float,
         allowance_s: float,
         catches_up: bool,
+        paced: bool,
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
@@ -77,6 +83,7 @@ class Stream:
         self._denoiser = denoiser
         self._allowance_s = allowance_s
         self._catches_up = catches_up
+        self._paced = paced
         self._metrics = metrics
         self._clock = clock
 
@@ -99,6 +106,7 @@ class Stream:
         self._last_heard = 0.0
         self._ahead_s = 0.0  # how much more audio came than time went by
         self._is_live = True
+        self._plays_from: float | None = None  # when a paced epoch's audio began, its gaps left out
 
     # ---- the speaker's side ----
 
@@ -122,6 +130,9 @@ class Stream:
         self._ahead_s += len(samples) / self._rate_hz
         self._last_heard = now
         self._is_live = self._is_live and self._ahead_s <= _AHEAD_S
+        received_s = self._received_samples / self._rate_hz
+        if self._plays_from is None or now - self._plays_from > received_s:
+            self._plays_from = now - received_s
         self._received_samples += len(samples)
         self._arrivals.append((self._received_samples, now))
         self._inbox.append(samples)
@@ -146,6 +157,7 @@ class Stream:
         self._inbox.clear()
         self._inbox_samples = self._received_samples = 0
         self._arrivals.clear()
+        self._plays_from = None
         self._update_room()
         eased, epoch = self._session.interrupt()
         async with self._order:
@@ -229,6 +241,12 @@ class Stream:
         is_behind = False
         while True:
             self._pour()
+            if (early_s := self._early_s()) > 0:
+                self._wake.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(early_s, _POLL_S)):
+                        await self._wake.wait()
+                continue
             joined = self._session.joined_windows
             request = self._session.next_request(self._catches_up and self._is_live and is_behind)
             self._metrics.windows_joined.inc(self._session.joined_windows - joined)
@@ -259,6 +277,13 @@ class Stream:
                 if block is not None:
                     self._measure(block)
                     await self.broadcast.publish(block)
+
+    def _early_s(self) -> float:
+        """How much too early it is for a paced stream's next window (rule 5); a stopping server waits for none."""
+        if not self._paced or self._plays_from is None or self._farewell is not None:
+            return 0.0
+        due = self._plays_from + self._session.grid.frame_time_s(self._session.emitted_frames)
+        return due - PACED_LEAD_S - self._clock()
 
     def _pour(self) -> None:
         """Feeds the session from the inbox while it wants audio (rule 1)."""

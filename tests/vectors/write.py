@@ -112,6 +112,7 @@ def client() -> list[dict[str, Any]]:
                 style={"neutral": 0.75, "happy": 0.25},
                 seed=7,
                 audio_passthrough=True,
+                paced=True,
             ),
         ),
         text("style", wire.SetStyle({"happy": 1.0})),

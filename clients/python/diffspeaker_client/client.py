@@ -45,6 +45,7 @@ async def connect(
     style: Mapping[str, float] | None = None,
     seed: int | None = None,
     audio_passthrough: bool = False,
+    paced: bool = False,
     **socket_options: Any,
 ) -> AsyncIterator[Face]:
     """Opens a connection, says hello and waits for the welcome.
@@ -59,6 +60,7 @@ async def connect(
             welcome confirms them.
         style: weights of the bundle's styles. seed: of the model's noise.
         audio_passthrough: also receive the speaker's audio, on the frames' clock.
+        paced: receive frames when they are due, however early their audio was sent.
         socket_options: for ``websockets.asyncio.client.connect``.
 
     Raises:
@@ -76,6 +78,7 @@ async def connect(
         style=None if style is None else dict(style),
         seed=seed,
         audio_passthrough=audio_passthrough,
+        paced=paced,
     )
     # No ping timeout: the answer waits behind all the audio that was sent and is not yet read.
     options: dict[str, Any] = {"compression": None, "max_size": None, "ping_timeout": None} | socket_options

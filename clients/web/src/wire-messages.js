@@ -31,6 +31,7 @@ export function encodeHello(hello) {
     style: hello.style ?? undefined,
     seed: hello.seed ?? undefined,
     audio_passthrough: hello.audio_passthrough || undefined,
+    paced: hello.paced || undefined,
   });
 }
 

@@ -24,6 +24,7 @@ export const ROLES = /** @type {const} */ (['publish', 'watch', 'converse']);
  * @property {Weights} [style]
  * @property {number} [seed]
  * @property {boolean} [audio_passthrough]
+ * @property {boolean} [paced] frames come when they are due, however early their audio came
  *
  * @typedef {object} Welcome
  * @property {'welcome'} type
