@@ -76,9 +76,9 @@ class OutputFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Hello(_Message, frozen=True, tag="hello"):
     """The first message of every connection. ``style`` maps styles to weights, style scales to factors.
 
-    ``paced`` is for audio that comes faster than real time and is played in real time from its arrival on, as a
-    voice agent's is: frames are then sent shortly before they are due, so that an interrupt finds few of them
-    on their way.
+    ``paced`` is for audio that comes faster than real time and is played in real time from its arrival on, as
+    a voice agent's is: frames are then sent shortly before they are due, so that an interrupt finds few of
+    them on their way.
     """
 
     version: int
