@@ -279,7 +279,7 @@ class Stream:
                     await self.broadcast.publish(block)
 
     def _early_s(self) -> float:
-        """How much too early it is for a paced stream's next window (rule 5); a stopping server never waits."""
+        """How much too early a paced stream's next window would be (rule 5); never while stopping."""
         if not self._paced or self._plays_from is None or self._farewell is not None:
             return 0.0
         due = self._plays_from + self._session.grid.frame_time_s(self._session.emitted_frames)

@@ -25,7 +25,9 @@ function withDefaults(text) {
   const fields = JSON.parse(text);
   const absent = { token: null, audio: null, lookahead_ms: null, hop_ms: null, style: null, seed: null };
   const output = { kind: 'coefficients', dtype: 'f32' };
-  return fields.type === 'hello' ? { ...absent, output, audio_passthrough: false, paced: false, ...fields } : fields;
+  return fields.type === 'hello'
+    ? { ...absent, output, audio_passthrough: false, paced: false, ...fields }
+    : fields;
 }
 
 describe('a client writes the messages of the vectors', () => {
