@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,13 @@ from model.provenance import provenance as provenance
 def percentiles(values: Any) -> dict[str, float]:
     """p50, p95 and p99, rounded to two decimals."""
     return {f"p{q}": round(float(np.percentile(values, q)), 2) for q in (50, 95, 99)}
+
+
+def machine_slug() -> str:
+    """This machine in a file's name: ``amd-epyc-2-cores``."""
+    machine = provenance()["machine"]
+    words = re.findall(r"[a-z0-9]+", f"{machine['processor']} {machine['cores']} cores".lower())
+    return "-".join(words)
 
 
 def write(path: Path | None, result: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ class Broadcast:
     def __init__(
         self, bundle: Bundle, *, vertices_off_loop: bool, metrics: Metrics, clock: Callable[[], float]
     ) -> None:
-        self.subscribers: set[Subscriber] = set()
+        self._subscribers: dict[Subscriber, None] = {}  # in the order of coming: the speaker is served first
         self.frames = 0
         """Frames published since the start."""
         self._bundle = bundle
@@ -49,15 +49,23 @@ class Broadcast:
         self._audio_epoch = 0
         self._audio_samples = 0  # passed through in this epoch
 
+    def join(self, subscriber: Subscriber) -> None:
+        """Adds a subscriber, who begins with the next block."""
+        self._subscribers[subscriber] = None
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """Forgets a subscriber; one that is not there is no mistake."""
+        self._subscribers.pop(subscriber, None)
+
     async def publish(self, block: FrameBlock) -> None:
         """Sends a block's frames. Calls must not overlap."""
-        wanted = {subscriber.output for subscriber in self.subscribers if subscriber.output is not None}
+        wanted = {subscriber.output for subscriber in self._subscribers if subscriber.output is not None}
         values: dict[wire.Kind, F32] = {"coefficients": block.values}
         if any(output.kind == "vertices" for output in wanted):
             values["vertices"] = await self._vertices(block.values)
         emitted = self._clock()
         encoded = {output: self._encode(block, values[output.kind], output, emitted) for output in wanted}
-        for subscriber in self.subscribers:
+        for subscriber in self._subscribers:
             # One that came while vertices were computed begins with the next block.
             if subscriber.output in encoded:
                 subscriber.show(encoded[subscriber.output], len(block.values))
@@ -69,7 +77,7 @@ class Broadcast:
         """Sends audio, float32 (n,) at the model's rate, to those who asked for it."""
         if epoch != self._audio_epoch:
             self._audio_epoch, self._audio_samples = epoch, 0
-        listeners = [subscriber for subscriber in self.subscribers if subscriber.audio_passthrough]
+        listeners = [subscriber for subscriber in self._subscribers if subscriber.audio_passthrough]
         step = int(_PASSTHROUGH_S * self._rate_hz)
         for start in range(0, len(heard) if listeners else 0, step):
             samples = np.clip(np.rint(heard[start : start + step] * 32768), -32768, 32767).astype(np.int16)
@@ -83,12 +91,12 @@ class Broadcast:
 
     def tell(self, message: wire.ServerMessage) -> None:
         """Sends a control message to everybody."""
-        for subscriber in self.subscribers:
+        for subscriber in self._subscribers:
             subscriber.tell(message)
 
     def finish(self, error: FaceError | None) -> None:
         """Nothing follows; an error is told last."""
-        for subscriber in self.subscribers:
+        for subscriber in self._subscribers:
             subscriber.finish(error)
 
     # ---- inside ----

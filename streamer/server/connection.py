@@ -93,7 +93,7 @@ async def _greet(socket: ServerConnection, hub: Hub) -> Connection:
         outbox, hello.output if is_shown else None, is_shown and hello.audio_passthrough, hub.metrics
     )
     subscriber.tell(stream.welcome(hello.role, hello.output))
-    stream.broadcast.subscribers.add(subscriber)
+    stream.broadcast.join(subscriber)
     return Connection(socket, hub, hello, stream, subscriber)
 
 
@@ -187,7 +187,7 @@ class Connection:
             )
 
     def _leave(self) -> None:
-        self._stream.broadcast.subscribers.discard(self._subscriber)
+        self._stream.broadcast.leave(self._subscriber)
         if self._is_speaker:
             self._stream.end()
 

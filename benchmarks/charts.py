@@ -1,0 +1,104 @@
+"""``python -m benchmarks.charts``: draws the performance page's pictures from the committed results.
+
+Two pictures in ``docs/images``: ``engine.png``, milliseconds per window against the batch, a line for each
+variant; ``capacity.png``, the frames' latency against the number of speakers, with the deadline. A result
+is found by its benchmark's name (``results/NAME-MACHINE.json``); where several machines were measured, each
+has a picture.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+IMAGES = ROOT / "docs" / "images"
+COLOURS = ("#1f6fb4", "#d1602b", "#2f8f5b", "#8a4fa8")
+
+
+def results(name: str, folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
+    """A benchmark's committed results by machine."""
+    return {
+        path.stem.removeprefix(f"{name}-"): json.loads(path.read_text())
+        for path in sorted(folder.glob(f"{name}-*.json"))
+    }
+
+
+def where(result: dict[str, Any]) -> str:
+    """The machine and the commit, for a caption."""
+    machine = result["machine"]
+    return f"{machine['processor']}, {machine['cores']} cores, commit {result['commit']}"
+
+
+def engine(result: dict[str, Any]) -> Figure:
+    """Milliseconds per window against the batch."""
+    figure, axes = _axes("windows in a batch", "milliseconds per window", where(result))
+    kinds = dict.fromkeys((row["provider"], row["variant"]) for row in result["rows"])
+    for colour, (provider, variant) in zip(COLOURS, kinds, strict=False):
+        rows = [r for r in result["rows"] if (r["provider"], r["variant"]) == (provider, variant)]
+        x, y = [row["batch"] for row in rows], [row["ms_per_window"] for row in rows]
+        axes.plot(x, y, "o-", color=colour)
+        _name(axes, x[-1], y[-1], f"{provider} {variant}", colour)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks([row["batch"] for row in result["rows"]], [str(row["batch"]) for row in result["rows"]])
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0.2)
+    return figure
+
+
+def capacity(result: dict[str, Any]) -> Figure:
+    """The frames' latency against the number of speakers."""
+    figure, axes = _axes("speakers at real-time pace", "latency of a frame, ms", where(result))
+    x = [row["streams"] for row in result["rows"]]
+    for colour, name in zip(COLOURS, ("p50", "p95", "p99"), strict=False):
+        y = [row[f"{name}_ms"] for row in result["rows"]]
+        axes.plot(x, y, "o-", color=colour)
+        _name(axes, x[-1], y[-1], name, colour)
+    deadline = result["deadline_ms"]
+    axes.axhline(deadline, color="#777777", linestyle="--")
+    axes.text(x[0], deadline, f"deadline, {deadline:.0f} ms", color="#555555", va="bottom")
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0.1)
+    return figure
+
+
+PICTURES = {"engine": engine, "capacity": capacity}
+
+
+def _axes(x: str, y: str, caption: str) -> tuple[Figure, Axes]:
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.set_title(caption, fontsize=9, color="#555555", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dddddd")
+    return figure, axes
+
+
+def _name(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
+    axes.annotate(text, (x, y), xytext=(8, 0), textcoords="offset points", color=colour, va="center")
+
+
+def main() -> int:
+    for name, draw in PICTURES.items():
+        for machine, result in results(name).items():
+            path = IMAGES / f"{name}-{machine}.png"
+            figure = draw(result)
+            figure.savefig(path, dpi=110, metadata={"Software": None})
+            pyplot.close(figure)
+            print(f"wrote {path.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
