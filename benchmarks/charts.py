@@ -8,9 +8,7 @@ has a picture.
 
 from __future__ import annotations
 
-import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -20,24 +18,10 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
+from benchmarks.provenance import ROOT, committed, where
+
 IMAGES = ROOT / "docs" / "images"
 COLOURS = ("#1f6fb4", "#d1602b", "#2f8f5b", "#8a4fa8")
-
-
-def results(name: str, folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
-    """A benchmark's committed results by machine."""
-    return {
-        path.stem.removeprefix(f"{name}-"): json.loads(path.read_text())
-        for path in sorted(folder.glob(f"{name}-*.json"))
-    }
-
-
-def where(result: dict[str, Any]) -> str:
-    """The machine and the commit, for a caption."""
-    machine = result["machine"]
-    return f"{machine['processor']}, {machine['cores']} cores, commit {result['commit']}"
 
 
 def engine(result: dict[str, Any]) -> Figure:
@@ -91,7 +75,7 @@ def _name(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
 
 def main() -> int:
     for name, draw in PICTURES.items():
-        for machine, result in results(name).items():
+        for machine, result in committed(name).items():
             path = IMAGES / f"{name}-{machine}.png"
             figure = draw(result)
             figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -1,8 +1,9 @@
 """``python -m benchmarks.figures``: writes the pages' figures from the results that are committed.
 
 Results live in ``benchmarks/results/*.json``, each written by a benchmark or by ``python -m model.evaluate``,
-with its machine and commit. A page holds each block of figures between two comments, the first of which names
-it; a test checks that nobody edited them by hand.
+with its machine and commit; what is a matter of speed has its machine in the file's name. A page holds each
+block of figures between two comments, the first of which names it; a test checks that nobody edited them by
+hand.
 """
 
 from __future__ import annotations
@@ -11,44 +12,18 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from benchmarks import lip_tables
+from benchmarks import lip_tables, speed_tables
+from benchmarks.provenance import RESULTS, ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
-PAGES = ("README.md", "MODEL_CARD.md")
+PAGES = ("README.md", "MODEL_CARD.md", "docs/performance.md")
 _BLOCK = re.compile(r"(<!-- python -m benchmarks.figures: ([\w-]+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
 
 
 def _load(name: str) -> dict[str, Any]:
     result: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
     return result
-
-
-def latency() -> str:
-    """One live session at real-time pace."""
-    result = _load("latency")
-    config, machine = result["config"], result["machine"]
-    where = (
-        f"{machine['processor']}, {machine['cores']} cores, {machine['system']}; commit {result['commit']}"
-    )
-    body = []
-    for name, row in result.items():
-        if name.endswith("_ms"):
-            whole = name == "end_to_end_ms"
-            title = "**sample in to frame at the client**" if whole else name.removesuffix("_ms")
-            body.append([title, *(f"{row[q]:.1f}" for q in ("p50", "p95", "p99"))])
-    return (
-        f"One live session at real-time pace for {config['seconds']:g} s, "
-        f"lookahead {config['lookahead_ms']:g} ms, hop {config['hop_ms']:.0f} ms\n"
-        f"(`python -m benchmarks.latency --json benchmarks/results/latency.json`;\n{where}):\n\n"
-        + lip_tables.rows(["milliseconds", "p50", "p95", "p99"], body)
-        + f"\n\nSeam ratio {result['seam_ratio']:.2f} (1 is perfect). Streaming costs "
-        f"{result['offline_online_gap']:.1f} mm² of lip-vertex error\nagainst the widest window, "
-        f"where a still face has {result['offline_motion']:.0f}."
-    )
 
 
 def _steps() -> str:
@@ -60,7 +35,7 @@ def _lips(table: Callable[[Any], str]) -> Callable[[], str]:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    "latency": latency,
+    **speed_tables.BLOCKS,
     "bundle": _lips(lip_tables.bundle),
     "english": _lips(lip_tables.english),
     "others": _lips(lip_tables.others),

@@ -17,6 +17,25 @@ def percentiles(values: Any) -> dict[str, float]:
     return {f"p{q}": round(float(np.percentile(values, q)), 2) for q in (50, 95, 99)}
 
 
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def committed(name: str, folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
+    """A benchmark's committed results by machine, out of ``results/NAME-MACHINE.json``."""
+    return {
+        path.stem.removeprefix(f"{name}-"): json.loads(path.read_text())
+        for path in sorted(folder.glob(f"{name}-*.json"))
+    }
+
+
+def where(result: dict[str, Any]) -> str:
+    """The machine and the commit, for a caption."""
+    machine = result["machine"]
+    facts = f"{machine['processor']}, {machine['cores']} cores, {machine['system']}"
+    return f"{facts}; commit {result['commit']}"
+
+
 def machine_slug() -> str:
     """This machine in a file's name: ``amd-epyc-2-cores``."""
     machine = provenance()["machine"]

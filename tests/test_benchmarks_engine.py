@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks import charts, engine, gpu
 from benchmarks.engine import Row, figures, peak_graph, peak_per_s
 from benchmarks.graph_cost import count
-from benchmarks.provenance import machine_slug
+from benchmarks.provenance import committed, machine_slug
 from streamer.engine.bundle import Bundle
 from streamer.engine.providers import CPU, CUDA
 from tests import fakes
@@ -143,7 +143,7 @@ def test_a_gpu_is_measured_whole(tmp_path: Path) -> None:
 
 
 def test_the_pictures_are_drawn_from_the_results(tmp_path: Path) -> None:
-    machine = {"machine": {"processor": "Abacus", "cores": 2}, "commit": "abc"}
+    machine = {"machine": {"processor": "Abacus", "cores": 2, "system": "Wood"}, "commit": "abc"}
     rows = [
         {"provider": "cpu", "variant": v, "batch": b, "ms_per_window": 8 / b}
         for v in ("a", "b")
@@ -152,11 +152,11 @@ def test_the_pictures_are_drawn_from_the_results(tmp_path: Path) -> None:
     levels = [{"streams": n, "p50_ms": n, "p95_ms": 2 * n, "p99_ms": 3 * n} for n in (1, 2)]
     drawn = charts.engine({"rows": rows, **machine})
     assert [line.get_ydata().tolist() for line in drawn.axes[0].lines] == [[8, 4], [8, 4]]
-    assert "Abacus, 2 cores, commit abc" in drawn.axes[0].get_title(loc="left")
+    assert "Abacus, 2 cores, Wood; commit abc" in drawn.axes[0].get_title(loc="left")
     drawn = charts.capacity({"rows": levels, "deadline_ms": 116.7, **machine})
     assert len(drawn.axes[0].lines) == 4
     (tmp_path / "capacity-abacus.json").write_text(json.dumps({"rows": levels}))
-    assert list(charts.results("capacity", tmp_path)) == ["abacus"]
+    assert list(committed("capacity", tmp_path)) == ["abacus"]
 
 
 def test_a_machine_has_a_name_for_files() -> None:

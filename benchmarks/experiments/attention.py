@@ -196,6 +196,16 @@ def longer(result: dict[str, Any], figure: str, kind: str, share: float) -> floa
     return over_seeds(result, figure, **identity)[0]
 
 
+def lengths(result: dict[str, Any]) -> list[int]:
+    """The segment lengths that were compared so far."""
+    return [frames for frames in LENGTHS if shown(result, frames)]
+
+
+def was_patient(result: dict[str, Any]) -> bool:
+    """Whether the runs with ``PATIENCE`` times the training are there."""
+    return sum(run["steps"] > result["config"]["steps"] for run in result["runs"]) == 2 * len(SHARES)
+
+
 def shown(result: dict[str, Any], frames: int) -> list[str]:
     """The kinds that the result compares at this length, in the order of ``KINDS``."""
     there = {run["attention"] for run in result["runs"] if run["frames"] == frames}
@@ -212,8 +222,8 @@ def plot(result: dict[str, Any]) -> Figure:
         ("lve_mm2", "lip-vertex error, mm²  (lower is better)"),
         ("closure_auc", "closure AUC  (higher is better)"),
     )
-    axes = figure.subplots(2, len(LENGTHS), sharex=True, sharey="row")
-    for column, frames in enumerate(LENGTHS):
+    axes = figure.subplots(2, len(lengths(result)), sharex=True, sharey="row", squeeze=False)
+    for column, frames in enumerate(lengths(result)):
         for row, (name, label) in enumerate(rows):
             ax = axes[row, column]
             for kind in shown(result, frames):
@@ -226,7 +236,7 @@ def plot(result: dict[str, Any]) -> Figure:
                 ax.errorbar(
                     x, mean, [mean - low, high - mean], marker="o", capsize=4, color=COLOURS[kind], label=kind
                 )
-                if frames == LONG.segment_frames and kind != "mask only":
+                if frames == LONG.segment_frames and kind != "mask only" and was_patient(result):
                     more = [longer(result, name, kind, share) for share in SHARES]
                     label = f"{kind}, {PATIENCE} times the training"
                     ax.plot(x, more, "x:", color=COLOURS[kind], label=label)
@@ -247,7 +257,7 @@ def plot(result: dict[str, Any]) -> Figure:
 def table(result: dict[str, Any]) -> str:
     """Means over seeds with their ranges."""
     lines = ["| frames | attention | speech | LVE, mm² | closure AUC |", "|---|---|---|---|---|"]
-    for frames in LENGTHS:
+    for frames in lengths(result):
         for share in SHARES:
             for kind in shown(result, frames):
                 identity = {"frames": frames, "attention": kind, "share": share}
@@ -257,6 +267,8 @@ def table(result: dict[str, Any]) -> str:
                 lines.append(
                     f"| {frames} | {kind} | {100 * share:g} %, {minutes:.0f} min | {lve} | {closure} |"
                 )
+    if not was_patient(result):
+        return "\n".join(lines)
     lines += [
         f"\nWith {PATIENCE} times the training, one seed, {LONG.segment_frames} frames:\n",
         "| attention | speech | LVE, mm² | closure AUC |",
