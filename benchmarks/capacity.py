@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import json
 import random
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -155,12 +156,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--bundle", type=Path, help="the bundle (the default one)")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument(
-        "serve", nargs="*", help="options of `diffspeaker serve`, after --: -- --threads 2 --max-batch 16"
+        "--serve", default="", metavar="WORDS", help='options of `diffspeaker serve`: --serve="--threads 2"'
     )
     options = parser.parse_args(argv)
     bundle = Bundle.load(options.bundle)
+    options.serve = shlex.split(options.serve)
     if options.bundle:
-        options.serve = ["--bundle", str(options.bundle), *options.serve]
+        options.serve += ["--bundle", str(options.bundle)]
     timing = bundle.manifest.timing
     hop_ms = timing.grid().hop_ms(timing.hop.default_frames)
     lookahead_ms = timing.grid().lookahead_ms(timing.lookahead.default_frames)
