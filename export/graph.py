@@ -178,7 +178,6 @@ def build_graph(
         )
     assert program is not None
     graph = program.model_proto
-    fold_transposes(graph.graph)
     del graph.metadata_props[:]
     for key, value in sorted(metadata.items()):
         graph.metadata_props.add(key=key, value=value)
@@ -195,25 +194,6 @@ def write_graph(
     halve_weights(graph)
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, path)
-
-
-def fold_transposes(graph: onnx.GraphProto) -> None:
-    """Turns stored matrices, not at run time: the exporter leaves that undone for a weight used twice."""
-    arrays = {tensor.name: tensor for tensor in graph.initializer}
-    turned: dict[str, str] = {}
-    for node in list(graph.node):
-        if node.op_type == "Transpose" and node.input[0] in arrays and len(arrays[node.input[0]].dims) == 2:
-            name = turned.setdefault(node.input[0], node.output[0])
-            if name == node.output[0]:
-                values = numpy_helper.to_array(arrays[node.input[0]]).T
-                graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
-            graph.node.remove(node)
-            for other in graph.node:
-                other.input[:] = [name if value == node.output[0] else value for value in other.input]
-    used = {value for node in graph.node for value in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
 
 
 def forget_sources(graph: onnx.GraphProto) -> None:

@@ -73,6 +73,25 @@ def on_grid(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], F32] | None
     return levels.astype(np.int8), scale
 
 
+def fold_transposes(graph: onnx.GraphProto) -> None:
+    """Turns stored matrices, not at run time: the exporter leaves that undone for a weight used twice."""
+    arrays = {tensor.name: tensor for tensor in graph.initializer}
+    turned: dict[str, str] = {}
+    for node in list(graph.node):
+        if node.op_type == "Transpose" and node.input[0] in arrays and len(arrays[node.input[0]].dims) == 2:
+            name = turned.setdefault(node.input[0], node.output[0])
+            if name == node.output[0]:
+                values = numpy_helper.to_array(arrays[node.input[0]]).T
+                graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+            graph.node.remove(node)
+            for other in graph.node:
+                other.input[:] = [name if value == node.output[0] else value for value in other.input]
+    used = {value for node in graph.node for value in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
 def weights_of(graph: onnx.GraphProto) -> dict[str, tuple[npt.NDArray[np.int8], F32]]:
     """The learnt weights of a float32 graph by name: second factors of products that lie on a grid."""
     factors = {node.input[1] for node in graph.node if node.op_type == "MatMul"}
@@ -206,6 +225,7 @@ def write_variants(graph: onnx.ModelProto, folder: Path, windows: Sequence[Windo
 
     ``windows`` are what int8's scales are fixed by; without them there is no int8.
     """
+    fold_transposes(graph.graph)
     learnt = weights_of(graph.graph)
     graphs = {REFERENCE: graph, "fp16": in_fp16(graph)}
     if windows:

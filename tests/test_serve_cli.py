@@ -38,7 +38,7 @@ def started(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[st
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        assert line.startswith("DiffSpeaker Live is at http://"), line + process.communicate()[1]
+        assert line.startswith("DiffSpeaker Live is at http"), line + process.communicate(timeout=GUARD_S)[1]
         yield process, line.split()[4]
     finally:
         process.kill()

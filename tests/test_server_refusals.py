@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.typing import Subprotocol
 
 from streamer.contract import wire
+from streamer.server.doors import doors
 from tests import fakes
 from tests.serving import MONO, Place, everything, metric, motion, only, play, raw, refusal, say
 
@@ -230,7 +231,7 @@ def test_a_wrong_token_is_refused_in_every_role(folder: Path, token: str | None)
             async with connect(place.url(), token="right") as watcher:
                 assert watcher.welcome.role == "watch"
 
-    play(scenario, folder, token="right")
+    play(scenario, folder, doors=doors("right", None, None, ()))
 
 
 @pytest.mark.parametrize(
@@ -242,9 +243,9 @@ def test_a_wrong_token_is_refused_in_every_role(folder: Path, token: str | None)
         ("https://evil.example", {}, False),
         ("http://localhost.evil.example", {}, False),
         ("null", {}, False),
-        ("https://friend.example", {"allowed_origins": ("https://friend.example",)}, True),
-        ("https://evil.example", {"allowed_origins": ("https://friend.example",)}, False),
-        ("https://any.example", {"allowed_origins": ("*",)}, True),
+        ("https://friend.example", {"allowed": ("https://friend.example",)}, True),
+        ("https://evil.example", {"allowed": ("https://friend.example",)}, False),
+        ("https://any.example", {"allowed": ("*",)}, True),
         ("https://any.example", {"token": "t"}, True),
     ],
 )
@@ -259,7 +260,7 @@ def test_pages_of_other_sites_may_not_listen_in(
             else:
                 assert await refusal(socket) == ("unauthorized", 4401)
 
-    play(scenario, folder, **settings)
+    play(scenario, folder, doors=doors(settings.get("token"), None, None, settings.get("allowed", ())))
 
 
 def test_the_client_raises_what_the_server_says(folder: Path) -> None:

@@ -16,6 +16,7 @@ from streamer.engine.inference_thread import InferenceThread
 from streamer.engine.providers import named_providers
 from streamer.server import loop
 from streamer.server.app import Address, serve_until
+from streamer.server.doors import doors
 from streamer.server.microphone import STREAM_NAME, Microphone
 from streamer.server.settings import Settings
 
@@ -41,6 +42,12 @@ class ServeOptions:
         None, "which microphone: part of its name, or its number", metavar="NAME"
     )
     token: str | None = option(None, "a secret that every client must send")
+    tokens: Path | None = option(None, "a TOML file of secrets for roles and streams; see SECURITY.md")
+    signing_key: Path | None = option(
+        None, "the file of the key of short-lived tokens; `diffspeaker token` makes them"
+    )
+    certificate: Path | None = option(None, "a PEM file: speak TLS; SIGHUP reads a renewed one")
+    private_key: Path | None = option(None, "the certificate's key, where its own file does not hold it")
     insecure: bool = option(False, "let other machines connect without a token")
     allow_origin: str | None = option(
         None, "web pages from elsewhere that may connect without a token: addresses, or *", metavar="ORIGIN,…"
@@ -54,6 +61,9 @@ class ServeOptions:
     )
     seed: int = option(0, "chooses among the many faces that fit; the same seed repeats", minimum=0)
     max_sessions: int = option(16, "how many may speak at one time", minimum=1)
+    max_per_address: int | None = option(
+        None, "how many connections one address may have; without it, any number", minimum=1
+    )
     provider: str | None = option(
         None,
         "what computes, best first: tensorrt, cuda, coreml, directml, cpu; by default what is found",
@@ -77,11 +87,18 @@ class ServeOptions:
 def run(argv: list[str]) -> int:
     """Runs the command until a signal stops it; returns its exit code."""
     options = parse(ServeOptions, argv, "diffspeaker serve", DESCRIPTION)
-    if not (_is_loopback(options.host) or options.token or options.insecure):
+    gates = doors(
+        options.token,
+        options.tokens,
+        options.signing_key,
+        # Who lets strangers in has said so; pages are no different then.
+        ("*",) if options.insecure else _addresses(options.allow_origin),
+    )
+    if not (_is_loopback(options.host) or gates.asks or options.insecure):
         raise FaceError(
             "bad_config",
             f"On {options.host} anybody who can reach this machine could listen in.",
-            "Set --token, or say --insecure.",
+            "Set --token, --tokens or --signing-key, or say --insecure.",
         )
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -91,9 +108,10 @@ def run(argv: list[str]) -> int:
     settings = Settings(
         host=options.host,
         port=options.port,
-        token=options.token,
-        # Who lets strangers in has said so; pages are no different then.
-        allowed_origins=("*",) if options.insecure else _addresses(options.allow_origin),
+        doors=gates,
+        certificate=options.certificate,
+        private_key=options.private_key,
+        max_per_address=options.max_per_address,
         lookahead_ms=options.lookahead_ms,
         hop_ms=options.hop_ms,
         style=None if options.style is None else parse_style(options.style),

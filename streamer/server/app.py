@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from pathlib import Path
 
 from websockets.asyncio.server import ServerConnection
 
+from streamer.contract.errors import FaceError
 from streamer.engine.bundle import Bundle
 from streamer.engine.inference_thread import InferenceThread
 from streamer.server.connection import converse
@@ -29,7 +32,7 @@ from streamer.server.hub import Hub
 from streamer.server.metrics import Metrics
 from streamer.server.microphone import Microphone
 from streamer.server.settings import Settings
-from streamer.server.sockets import listen
+from streamer.server.sockets import listen, load, tls
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +44,14 @@ class Address:
     host: str
     port: int
     hub: Hub
+    is_secure: bool = False
 
     @property
     def page(self) -> str:
         """The page's address, for a browser on this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+        scheme = "https" if self.is_secure else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
     def stream(self, name: str) -> str:
         """A stream's address, for a client on this machine."""
@@ -84,11 +89,14 @@ async def serving(
         async def handle(socket: ServerConnection) -> None:
             await converse(socket, hub)
 
-        server = await listen(handle, site, settings)
+        context = tls(settings)
+        server = await listen(handle, site, settings, context)
+        if context is not None:
+            _reload_on_hangup(context, settings)
         port = server.sockets[0].getsockname()[1]
         log.info("listening on %s:%d", settings.host, port)
         try:
-            yield Address(settings.host, port, hub)
+            yield Address(settings.host, port, hub, context is not None)
         finally:
             try:
                 async with asyncio.timeout(settings.drain_timeout_s):
@@ -125,6 +133,20 @@ async def serve_until(
             await stop.wait()
             if capture:
                 capture.cancel()
+
+
+def _reload_on_hangup(context: ssl.SSLContext, settings: Settings) -> None:
+    """A renewed certificate is read on SIGHUP, where the system has it; a bad one leaves the old one."""
+
+    def reload() -> None:
+        try:
+            load(context, settings)
+            log.warning("the certificate was read again")
+        except FaceError as error:
+            log.error("the old certificate stays: %s", error.message)
+
+    if hasattr(signal, "SIGHUP"):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
 
 @contextlib.asynccontextmanager

@@ -18,9 +18,7 @@ lies in its ``Subscriber``; a third adds the stats. Rules:
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
-import re
 from urllib.parse import urlsplit
 
 from websockets.asyncio.server import ServerConnection
@@ -36,7 +34,6 @@ from streamer.server.subscriber import Subscriber
 log = logging.getLogger(__name__)
 
 STREAMS_PATH = "/v1/streams/"
-_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.IGNORECASE)
 
 
 async def converse(socket: ServerConnection, hub: Hub) -> None:
@@ -48,13 +45,13 @@ async def converse(socket: ServerConnection, hub: Hub) -> None:
     peer = socket.remote_address
     try:
         try:
-            connection = await _greet(socket, hub)
+            connection = await _greet(socket, hub, peer[0] if peer else "")
         except FaceError as error:
             log.info("%s refused: %s: %s", peer, error.code, error.message)
             hub.metrics.errors.labels(error.code).inc()
             await _refuse(socket, error, hub.settings.close_timeout_s)
         else:
-            with hub.taking_part():
+            with hub.taking_part(connection.address):
                 await connection.run()
     except ConnectionClosed:
         pass
@@ -64,7 +61,7 @@ async def converse(socket: ServerConnection, hub: Hub) -> None:
         await _refuse(socket, failure, hub.settings.close_timeout_s)
 
 
-async def _greet(socket: ServerConnection, hub: Hub) -> Connection:
+async def _greet(socket: ServerConnection, hub: Hub, address: str) -> Connection:
     """Reads the hello and takes a place in a stream; raises what the client is refused for."""
     assert socket.request is not None
     headers = socket.request.headers
@@ -73,9 +70,8 @@ async def _greet(socket: ServerConnection, hub: Hub) -> Connection:
     if socket.subprotocol is None and "Sec-WebSocket-Protocol" in headers:
         raise FaceError("unsupported_version", "None of the subprotocols offered is spoken here.")
     hello = await _read_hello(socket, hub.settings.hello_timeout_s)
-    _check_token(hello.token, hub.settings.token)
-    if hub.settings.token is None:
-        _check_origin(headers.get("Origin"), hub.settings.allowed_origins)
+    guest = hub.settings.doors.admit(hello.token, hello.role, name, headers.get("Origin"))
+    hub.check_address(address)
     if hello.role != "publish":
         _check_output(hello.output, hub)
 
@@ -94,7 +90,7 @@ async def _greet(socket: ServerConnection, hub: Hub) -> Connection:
     )
     subscriber.tell(stream.welcome(hello.role, hello.output))
     stream.broadcast.join(subscriber)
-    return Connection(socket, hub, hello, stream, subscriber)
+    return Connection(socket, hub, hello, stream, subscriber, address, guest)
 
 
 async def _read_hello(socket: ServerConnection, timeout_s: float) -> wire.Hello:
@@ -109,27 +105,6 @@ async def _read_hello(socket: ServerConnection, timeout_s: float) -> wire.Hello:
     if not isinstance(hello, wire.Hello):
         raise FaceError("hello_expected", "The first message is no hello.")
     return hello
-
-
-def _check_token(given: str | None, expected: str | None) -> None:
-    if expected is None:
-        return
-    if given is None or not hmac.compare_digest(given.encode(), expected.encode()):
-        raise FaceError(
-            "unauthorized", "The token is missing or wrong." if given is None else "The token is wrong."
-        )
-
-
-def _check_origin(origin: str | None, allowed: tuple[str, ...]) -> None:
-    """Keeps pages of other sites from listening in: a browser connects to anything on its own machine."""
-    if origin is None or origin in allowed or "*" in allowed:
-        return
-    if not _LOOPBACK.fullmatch(urlsplit(origin).hostname or ""):
-        raise FaceError(
-            "unauthorized",
-            f"Web pages from {origin[:80]} may not connect here.",
-            "Start the server with --token, or with --allow-origin and the page's address.",
-        )
 
 
 def _check_output(output: wire.OutputFormat, hub: Hub) -> None:
@@ -156,12 +131,21 @@ class Connection:
 
     Args:
         socket: its WebSocket. hub: the streams. hello: what it chose. stream: where it takes part.
-        subscriber: its end of the stream.
+        subscriber: its end of the stream. address: where it comes from. guest: whose token it has.
     """
 
     def __init__(
-        self, socket: ServerConnection, hub: Hub, hello: wire.Hello, stream: Stream, subscriber: Subscriber
+        self,
+        socket: ServerConnection,
+        hub: Hub,
+        hello: wire.Hello,
+        stream: Stream,
+        subscriber: Subscriber,
+        address: str,
+        guest: str,
     ) -> None:
+        self.address = address
+        self._guest = guest
         self._socket = socket
         self._hub = hub
         self._hello = hello
@@ -173,7 +157,7 @@ class Connection:
         """Reads and writes until the connection is closed."""
         watchers = self._hub.metrics.watchers
         watchers.inc(self._subscriber.output is not None)
-        log.info("%s joined %s as %s", self._socket.remote_address, self._stream.name, self._hello.role)
+        log.info("%s joined %s as %s (%s)", self.address, self._stream.name, self._hello.role, self._guest)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._write())

@@ -45,6 +45,7 @@ _TYPES = {
     ".png": "image/png",
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
+    ".vrm": "model/gltf-binary",
     ".wasm": "application/wasm",
     ".wav": "audio/wav",
     ".webmanifest": "application/manifest+json",
@@ -52,7 +53,13 @@ _TYPES = {
     ".woff2": "font/woff2",
 }
 # Of the installed packages, what a page may load.
-_THREE = (["node_modules", "three", "build"], ["node_modules", "three", "examples", "jsm"])
+_THREE = (
+    ["node_modules", "three", "build"],
+    ["node_modules", "three", "examples", "jsm"],
+    ["node_modules", "@pixiv", "three-vrm", "lib"],
+)
+# A person's own avatars, for ?avatar=NAME: this folder of the folder that the server was started in.
+_AVATARS, _AVATAR_TYPES = Path("avatars"), (".glb", ".vrm")
 _PLAIN_NAME = re.compile(r"[^./\\:\x00-\x1f\x7f][^/\\:\x00-\x1f\x7f]*")
 _INLINE_SCRIPT = re.compile(rb"<script(?![^>]*\ssrc\s*=)[^>]*>(.*?)</script>", re.DOTALL | re.IGNORECASE)
 _HEADERS = {
@@ -133,6 +140,8 @@ class Site:
             return self._places[names[0]]
         if names[0] == "node_modules" and not any(names[: len(part)] == part for part in _THREE):
             return None
+        if names[0] == "avatars" and names[-1].lower().endswith(_AVATAR_TYPES):
+            return _inside(_AVATARS, names[1:])
         return _inside(self._root, names)
 
 

@@ -11,6 +11,7 @@ import logging
 import re
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -60,7 +61,7 @@ class Hub:
         self._streams: dict[str, Stream] = {}
         self._vertices_off_loop = False
         self._running: set[asyncio.Task[None]] = set()
-        self._connections = 0
+        self._connections: Counter[str] = Counter()  # by address
         self._idle = asyncio.Event()
         self._idle.set()
         metrics.capacity.set(settings.max_sessions)
@@ -143,15 +144,23 @@ class Hub:
         except KeyError:
             raise FaceError("unknown_stream", f"Nobody publishes the stream {name}.") from None
 
+    def check_address(self, address: str) -> None:
+        """Raises ``at_capacity`` where an address has as many connections as it may."""
+        most = self.settings.max_per_address
+        if most is not None and self._connections[address] >= most:
+            raise FaceError("at_capacity", f"This address has {most} connections already.")
+
     @contextlib.contextmanager
-    def taking_part(self) -> Iterator[None]:
+    def taking_part(self, address: str = "") -> Iterator[None]:
         """Held by every connection that has a place in a stream, until it is closed."""
-        self._connections += 1
+        self._connections[address] += 1
         self._update_idle()
         try:
             yield
         finally:
-            self._connections -= 1
+            self._connections[address] -= 1
+            if not self._connections[address]:
+                del self._connections[address]
             self._update_idle()
 
     async def idle(self) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+from streamer.server.doors import Doors
 
 
 @dataclass(frozen=True)
@@ -12,10 +15,11 @@ class Settings:
 
     Attributes:
         host: the address to listen on. port: 0 lets the system choose.
-        token: what every hello must carry, where one is set.
-        allowed_origins: web pages beyond this machine's own that may connect without a token; ``*`` is any.
+        doors: who gets in.
+        certificate, private_key: PEM files of TLS; None is none.
         lookahead_ms, hop_ms, style, seed: of streams whose hello leaves them out; None is the bundle's.
         max_sessions: speakers at one time.
+        max_per_address: connections of one address at one time; None is no limit.
         join_late_windows: whether windows of a live speaker that wait behind each other are denoised as one.
         hello_timeout_s: how long a new connection may take to say hello.
         read_ahead_s: audio held for a speaker who sends faster than the model denoises; beyond it the socket
@@ -31,13 +35,15 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8600
-    token: str | None = None
-    allowed_origins: tuple[str, ...] = ()
+    doors: Doors = Doors()
+    certificate: Path | None = None
+    private_key: Path | None = None
     lookahead_ms: float | None = None
     hop_ms: float | None = None
     style: Mapping[str, float] | None = None
     seed: int | None = None
     max_sessions: int = 16
+    max_per_address: int | None = None
     join_late_windows: bool = True
 
     hello_timeout_s: float = 10.0

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import logging
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -65,13 +66,44 @@ class FaceConnection(ServerConnection):
         return self._fail(code, error.code)
 
 
+def tls(settings: Settings) -> ssl.SSLContext | None:
+    """The certificate's context, None where there is none; ``load`` puts a renewed one into it.
+
+    Raises:
+        FaceError: ``bad_config``.
+    """
+    if settings.certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    load(context, settings)
+    return context
+
+
+def load(context: ssl.SSLContext, settings: Settings) -> None:
+    """Reads the certificate and its key again; connections that are open keep the old one."""
+    assert settings.certificate is not None
+    try:
+        context.load_cert_chain(settings.certificate, settings.private_key)
+    except (OSError, ssl.SSLError) as error:
+        raise FaceError(
+            "bad_config",
+            f"The certificate {settings.certificate} and its key cannot be used: {error.strerror or error}.",
+            "Both are PEM files; without --private-key the certificate's file holds the key too.",
+        ) from None
+
+
 async def listen(
-    converse: Callable[[ServerConnection], Awaitable[None]], site: Site, settings: Settings
+    converse: Callable[[ServerConnection], Awaitable[None]],
+    site: Site,
+    settings: Settings,
+    context: ssl.SSLContext | None = None,
 ) -> Server:
     """Opens the port for WebSockets and HTTP.
 
     Args:
         converse: serves one WebSocket. site: answers HTTP. settings: host, port and bounds.
+        context: for TLS, as ``tls`` makes it.
 
     Raises:
         FaceError: ``port_in_use``, or ``bad_config`` where the address is none of this machine's.
@@ -96,6 +128,7 @@ async def listen(
             handle,
             settings.host,
             settings.port,
+            ssl=context,
             select_subprotocol=_select_subprotocol,
             compression=None,
             process_request=process_request,
