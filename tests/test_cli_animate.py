@@ -8,18 +8,24 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
 
+from model.captures import read_curves
 from streamer.cli.main import main
+from streamer.contract.errors import FaceError
 from streamer.core.options import SessionOptions
 from streamer.engine import offline
+from streamer.engine.animation import formats
+from streamer.engine.animation.targets import targets_of
 from streamer.engine.backend import OnnxBackend
 from streamer.engine.bundle import Bundle
-from tests import fakes
+from tests import animations, fakes
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -143,6 +149,159 @@ def test_the_same_seed_repeats_to_the_byte_and_another_does_not():
     assert first == second != third
 
 
+# ---- formats ----
+
+
+@pytest.fixture(scope="module")
+def face(tmp_path_factory):
+    """A bundle with a face that can be drawn."""
+    return animations.write_bundle(tmp_path_factory.mktemp("face") / "bundle")
+
+
+@pytest.mark.parametrize("kind", animations.KINDS)
+def test_an_ending_says_the_format(face, capsys, kind):
+    place = {"png": "a/"}.get(kind, animations.name_of(kind))
+    argv = [
+        "animate",
+        speech_file("a.wav", 0.2),
+        "-o",
+        place,
+        "--size",
+        "64",
+        "--bundle",
+        str(face),
+        "--json",
+    ]
+    assert main(argv) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["format"], summary["frames"]) == (kind, 6)
+    assert sorted(os.listdir()) == sorted(["a.wav", place.rstrip("/")])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("take.csv", "livelink"), ("take.vrma", "perfectsync"), ("take.png", "sheet")]
+)
+def test_a_shared_ending_takes_the_format_that_is_asked_for(face, capsys, name, kind):
+    argv = [
+        "animate",
+        speech_file("a.wav", 0.2),
+        "-o",
+        name,
+        "--format",
+        kind,
+        "--bundle",
+        str(face),
+        "--json",
+    ]
+    assert main(argv) == 0
+    assert json.loads(capsys.readouterr().out)["format"] == kind
+    if kind == "livelink":
+        assert Path("take.csv").read_text().startswith("Timecode,BlendShapeCount,")
+
+
+def test_a_live_link_csv_is_what_training_reads():
+    main(["animate", speech_file("a.wav", 2), "-o", "a.csv"])
+    main(["animate", "a.wav", "-o", "a.livelink.csv"])
+    ours, theirs = (read_curves(Path(name)) for name in ("a.csv", "a.livelink.csv"))
+    np.testing.assert_allclose(theirs.time_s, ours.time_s, atol=1e-6)
+    np.testing.assert_array_equal(theirs.values, ours.values)
+
+
+def test_a_folder_gets_a_file_of_each_recording_in_the_format_asked_for(face):
+    files = [speech_file("a.wav", 0.2), speech_file("b.wav", 0.2)]
+    common = ["--bundle", str(face), "--size", "64"]
+    for kind, names in {
+        "glb": ["a.glb", "b.glb"],
+        "livelink": ["a.livelink.csv", "b.livelink.csv"],
+        "png": ["a", "b"],
+    }.items():
+        assert main(["animate", *files, "-o", kind, "--format", kind, *common]) == 0
+        assert sorted(os.listdir(kind)) == names
+    assert sorted(os.listdir("png/a")) == [f"00000{k}.png" for k in range(6)]
+
+
+def test_a_folder_with_a_slash_is_for_pictures_of_one_recording_and_for_tables_of_several(face):
+    one, other = speech_file("a.wav", 0.1), speech_file("b.wav", 0.1)
+    common = ["--bundle", str(face), "--size", "64"]
+    main(["animate", one, "-o", "deep/er/", *common])
+    assert sorted(os.listdir("deep/er")) == ["000000.png", "000001.png", "000002.png"]
+    main(["animate", one, other, "-o", "several/", *common])
+    assert sorted(os.listdir("several")) == ["a.csv", "b.csv"]
+    main(["animate", one, "-o", "table/", "--format", "csv", *common])
+    main(["animate", one, "-o", "plain", *common])
+    assert os.listdir("table") == os.listdir("plain") == ["a.csv"]
+    main(["animate", other, "-o", "plain", *common])  # a folder that is there
+    assert sorted(os.listdir("plain")) == ["a.csv", "b.csv"]
+
+
+def test_pictures_never_go_among_other_files(face, capsys):
+    speech_file("a.wav", 0.1)
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("years of work")
+    line, code = refused(capsys, "animate", "a.wav", "-o", "mine/", "--bundle", str(face))
+    assert "mine is not empty" in line and code == 2
+    assert os.listdir("mine") == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("absent", [("av",), ("PIL",), ("av", "PIL")], ids=" and ".join)
+def test_a_package_that_is_not_installed_is_named_with_what_to_install(face, capsys, monkeypatch, absent):
+    speech_file("a.wav", 0.1)
+    for module in absent:
+        monkeypatch.setitem(sys.modules, module, None)  # as if it were not there
+    for place in ("a.mp4", "a.png", "frames/"):
+        line, code = refused(capsys, "animate", "a.wav", "-o", place, "--bundle", str(face))
+        assert " and ".join({"av": "PyAV", "PIL": "Pillow"}[module] for module in absent) in line
+        assert "pip install 'diffspeaker-live[preview]'" in line and code == 2
+    assert os.listdir() == ["a.wav"]
+
+
+def test_tables_and_gltf_need_no_package_that_draws(face):
+    speech_file("a.wav", 0.1)
+    script = """
+        import sys
+        sys.modules["av"] = sys.modules["PIL"] = None
+        from streamer.cli.main import main
+        sys.exit(max(main(["animate", "a.wav", "-o", name]) for name in sys.argv[1:]))
+    """
+    names = ["a.csv", "a.npz", "a.livelink.csv", "a.glb", "a.vrma", "a.perfectsync.vrma"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DIFFSPEAKER_BUNDLE": str(face)}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script), *names], env=environment, check=True)
+    assert sorted(os.listdir()) == sorted(["a.wav", *names])
+
+
+def test_the_help_names_every_format(capsys):
+    assert main(["animate", "--help"]) == 0
+    text = capsys.readouterr().out
+    for kind, entry in formats.FORMATS.items():
+        assert f"{entry.ending} " in text and f" {kind} " in text and entry.about in text
+
+
+def test_a_bundle_without_coefficients_or_without_a_face_is_refused_before_any_work(face, tmp_path):
+    loaded = Bundle.load(face)
+    motion = msgspec.structs.replace(loaded.manifest.motion, kind="vertices", channels=[])
+    vertices = Bundle(face, msgspec.structs.replace(loaded.manifest, motion=motion))
+    for kind in formats.FORMATS:
+        if kind != "npz":
+            with pytest.raises(FaceError, match="moves vertices and has no coefficients.*npz"):
+                raise_whole(lambda kind=kind: formats.check(kind, vertices))
+    faceless = Bundle.load(animations.write_bundle(tmp_path / "faceless", avatar=None))
+    for kind in ("glb", *animations.DRAWN):
+        with pytest.raises(FaceError, match="has no avatar to show"):
+            formats.check(kind, faceless)
+    for kind in ("csv", "livelink", "npz", "vrma", "perfectsync"):
+        formats.check(kind, faceless)
+    targets, kind = targets_of("out/", ["a.wav"], None, faceless)
+    assert (targets, kind) == ([Path("out/a.csv")], "csv")  # no face, so no pictures
+
+
+def raise_whole(action):
+    """Raises what the action raises, with its advice."""
+    try:
+        action()
+    except FaceError as error:
+        raise FaceError(error.code, str(error), "") from None
+
+
 # ---- what it refuses ----
 
 
@@ -199,7 +358,13 @@ def test_two_inputs_may_not_write_the_same_file(capsys):
         (["a.wav"], "Say where to write with -o"),
         (["-o", "a.csv"], "AUDIO"),
         (["a.wav", "b.wav", "-o", "a.csv"], "one file for 2 inputs"),
-        (["a.wav", "-o", "a.json"], "neither in .csv nor in .npz"),
+        (["a.wav", "-o", "a.json"], "Name it .csv, .npz, .livelink.csv, .glb, .vrma"),
+        (["a.wav", "b.wav", "-o", "a.mp4"], "one file for 2 inputs"),
+        (["a.wav", "-o", "a.mp4", "--format", "livelink"], "does not end in .livelink.csv, which --format"),
+        (["a.wav", "-o", "a.mp4", "--size", "721"], "'721' is no size of a picture"),
+        (["a.wav", "-o", "a.mp4", "--turn", "120"], "--turn must be at most 90"),
+        (["a.wav", "-o", "a.glb"], "avatar.glb is not an avatar that can be animated"),
+        (["a.wav", "-o", "a.mp4"], "avatar.glb is not an avatar that can be drawn"),
         (["a.wav", "-o", "a.csv", "--format", "npz"], "--format asks for"),
         (["a.wav", "-o", "a.csv", "--format", "fbx"], "must be one of csv, npz"),
         (["a.wav", "-o", "a.csv", "--style", "angry"], "no style 'angry'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -14,7 +15,7 @@ from streamer.engine.bundle import DEFAULT_BUNDLE, Bundle
 from streamer.engine.render import light, raster, visibility
 from streamer.engine.render.avatar import Avatar, read_avatar
 from streamer.engine.render.film import record
-from streamer.engine.render.renderer import HEAD, LOWER_FACE, Renderer
+from streamer.engine.render.renderer import HEAD, LOWER_FACE, MOUTH, Renderer
 
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
@@ -182,13 +183,35 @@ def test_teeth_show_between_parted_lips_and_never_through_closed_ones(avatar: Av
             ]
         )
     )
-    # Teeth are bright and have no colour; skin and lips have.
-    whites = [
-        int(((p[60:95].min(2) > 150) & (np.ptp(p[60:95].astype(int), axis=2) < 40)).sum())
-        for p in (shut, pursed, parted)
-    ]
-    assert whites[:2] == [0, 0]
-    assert whites[2] > 30
+    assert [whites(picture[60:95]) for picture in (shut, pursed)] == [0, 0]
+    assert whites(parted[60:95]) > 30
+
+
+def whites(picture: U8) -> int:
+    """How many pixels are bright and have no colour: teeth do, skin and lips have."""
+    return int(((picture.min(2) > 150) & (np.ptp(picture.astype(int), axis=2) < 40)).sum())
+
+
+@pytest.mark.parametrize("turn_degrees", [0.0, 45.0, 70.0])
+def test_no_shape_of_closed_lips_shows_teeth_from_any_side(avatar: Avatar, turn_degrees: float) -> None:
+    renderer = Renderer(avatar, (128, 128), replace(LOWER_FACE, turn_degrees=turn_degrees))
+    rolled = {"mouthRollLower": 1.0, "mouthRollUpper": 1.0}
+    shapes: list[dict[str, float]] = [{}, rolled, {"mouthPress": 0.4, "mouthRollLower": 0.24}]
+    shapes += [{f"mouth{name}": 1.0} for name in ("Press", "RollLower", "RollUpper", "Pucker", "Stretch")]
+    shapes += [{f"mouth{name}": 1.0} for name in ("Left", "Right", "Frown", "Dimple", "Smile")]
+    for shape in shapes:
+        assert whites(renderer.picture(face(avatar, **shape))[58:98]) == 0, shape
+
+
+def test_from_the_side_teeth_stand_behind_the_lips_and_not_far_in_an_empty_mouth(avatar: Avatar) -> None:
+    renderer = Renderer(avatar, (128, 128), replace(MOUTH, turn_degrees=60.0))
+    for shape in (
+        {"jawOpen": 0.3, "mouthSmile": 0.4},
+        {"jawOpen": 0.2, "mouthUpperUp": 0.4, "mouthLowerDown": 0.4},
+    ):
+        mouth = renderer.picture(face(avatar, **shape))[30:100].astype(int)
+        empty = (mouth.max(2) < 90) & (mouth[..., 0] > mouth[..., 2] + 3)  # dark red
+        assert whites(mouth.astype(np.uint8)) > empty.sum()
 
 
 def test_the_same_coefficients_give_the_same_bytes_whatever_was_drawn_before(

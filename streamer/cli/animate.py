@@ -17,18 +17,26 @@ from streamer.cli.config import inputs, option, parse
 from streamer.contract.errors import FaceError
 from streamer.core.options import SessionOptions, parse_style
 from streamer.engine import animation_file, offline
+from streamer.engine.animation import formats
+from streamer.engine.animation.look import Look, parse_size
+from streamer.engine.animation.targets import targets_of
 from streamer.engine.backend import OnnxBackend
 from streamer.engine.bundle import Bundle
 from streamer.engine.recording import Recording
 
-DESCRIPTION = """Turns speech files into face animation, exactly as the live server would, only faster.
+DESCRIPTION = f"""Turns speech files into face animation, exactly as the live server would, only faster.
 
   diffspeaker animate speech.wav -o face.csv
+  diffspeaker animate speech.wav -o face.mp4
   diffspeaker animate take1.flac take2.mp3 -o faces/ --format npz
+  diffspeaker animate speech.wav -o frames/
 
-A .csv has a header and one row per frame: the time in seconds, then the 52 ARKit coefficients.
-A .npz has coefficients, vertices and metadata as numpy arrays. A bundle that moves vertices itself (the
-paper's models) has no coefficients: it writes .npz."""
+The output's ending says what it is:
+
+{formats.table()}
+
+Of several recordings, a folder gets a file each, in the format that --format names. A bundle that moves
+vertices itself (the paper's models) has no coefficients: it writes .npz."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +46,26 @@ class AnimateOptions:
     audio: tuple[str, ...] = inputs(
         "speech: wav, flac, ogg or mp3, of any rate and channels", metavar="AUDIO"
     )
-    out: Path | None = option(
-        None, "the file to write (.csv or .npz), or a folder for several", metavar="OUT", short="-o"
+    out: str | None = option(
+        None,
+        "the file to write, or a folder for several; a folder for one, with a slash, gets numbered pictures",
+        metavar="OUT",
+        short="-o",
     )
     format: str | None = option(
         None,
-        "what to write into a folder (csv where not said, and the bundle has coefficients)",
-        choices=animation_file.FORMATS,
+        "what to write where the ending does not say (csv in a folder, if the bundle has coefficients)",
+        choices=tuple(formats.FORMATS),
+    )
+    size: str = option(
+        "720", "of pictures, in pixels: WIDTHxHEIGHT, or a number for a square", metavar="SIZE"
+    )
+    turn: float = option(
+        0.0,
+        "in pictures, how far the camera goes to the face's left, in degrees",
+        metavar="DEGREES",
+        minimum=-90,
+        maximum=90,
     )
     lookahead_ms: float | None = option(
         None, "how much of the future the face may hear, in milliseconds", metavar="MS"
@@ -63,7 +84,8 @@ def run(argv: list[str]) -> int:
     """Runs the command; returns its exit code."""
     options = parse(AnimateOptions, argv, "diffspeaker animate", DESCRIPTION)
     bundle = Bundle.load(options.bundle)
-    targets = _targets(options, "csv" if bundle.manifest.motion.kind == "coefficients" else "npz")
+    targets, kind = targets_of(options.out, options.audio, options.format, bundle)
+    look = Look(parse_size(options.size), options.turn)
     recordings = [Recording.open(Path(path)) for path in options.audio]
     style = None if options.style is None else parse_style(options.style)
     choices = [
@@ -86,7 +108,7 @@ def run(argv: list[str]) -> int:
         leave=False,
     ) as bar:
         for recording, choice, target in zip(recordings, choices, targets, strict=True):
-            summary = _animate(recording, choice, target, bundle, backend, bar)
+            summary = _animate(recording, choice, target, kind, look, bundle, backend, bar)
             bar.clear()
             print(json.dumps(summary) if options.json else _sentence(summary), flush=True)
     return 0
@@ -96,6 +118,8 @@ def _animate(
     recording: Recording,
     choice: SessionOptions,
     target: Path,
+    kind: str,
+    look: Look,
     bundle: Bundle,
     backend: OnnxBackend,
     bar: tqdm[None],
@@ -115,6 +139,7 @@ def _animate(
     about: dict[str, object] = {
         "input": str(recording.path),
         "output": str(target),
+        "format": kind,
         "sample_rate_hz": recording.sample_rate_hz,
         "frame_rate_hz": grid.frame_rate_hz,
         "lookahead_ms": grid.lookahead_ms(choice.lookahead_frames),
@@ -127,10 +152,7 @@ def _animate(
     started = time.perf_counter()
     blocks = offline.animate(chunks(), manifest, backend, choice)
     try:
-        if target.suffix.lower() == ".csv":
-            frames = animation_file.write_csv(target, blocks, bundle)
-        else:
-            frames = animation_file.write_npz(target, blocks, bundle, about)
+        frames = animation_file.write(kind, target, blocks, bundle, recording, about, look)
     except FaceError as error:
         if str(recording.path) in error.message or str(target) in error.message:
             raise
@@ -151,38 +173,3 @@ def _sentence(summary: dict[str, object]) -> str:
         f"{summary['input']} -> {summary['output']}: {summary['frames']} frames for "
         f"{summary['audio_s']:.2f} s of audio, {speed:.1f} times as fast as real time"
     )
-
-
-def _targets(options: AnimateOptions, usual: str) -> list[Path]:
-    """The file to write for each input; into a folder in the ``usual`` format where none is asked for."""
-    out = options.out
-    if out is None:
-        raise FaceError("bad_config", "There is no output.", "Say where to write with -o OUT.")
-    suffix = out.suffix.lower().lstrip(".")
-    is_folder = out.is_dir() or suffix not in animation_file.FORMATS
-    if not is_folder:
-        if len(options.audio) > 1:
-            raise FaceError(
-                "bad_config", f"{out} is one file for {len(options.audio)} inputs.", "Give a folder with -o."
-            )
-        if options.format not in (None, suffix):
-            raise FaceError(
-                "bad_config", f"{out} does not end in .{options.format}, which --format asks for."
-            )
-        return [out]
-    if len(options.audio) == 1 and options.format is None and not out.is_dir() and out.suffix:
-        raise FaceError("bad_config", f"{out} ends neither in .csv nor in .npz.", "Name the output so.")
-    first: dict[str, str] = {}
-    for path in options.audio:
-        other = first.setdefault(Path(path).stem.casefold(), path)
-        if other is not path:
-            raise FaceError(
-                "bad_config",
-                f"{other} and {path} would write the same file.",
-                "Animate them one by one, or rename one.",
-            )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FaceError("bad_output", f"The folder {out} cannot be made: {error.strerror}.") from None
-    return [out / f"{Path(path).stem}.{options.format or usual}" for path in options.audio]

@@ -7,7 +7,6 @@ meshes lie in one table, so that a face is moved by one matrix product.
 
 from __future__ import annotations
 
-import json
 import struct
 from dataclasses import dataclass
 from io import BytesIO
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from streamer.contract.errors import FaceError
+from streamer.engine.animation import glb
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
@@ -97,12 +97,7 @@ class _Reader:
     """One GLB file's JSON and buffer."""
 
     def __init__(self, raw: bytes) -> None:
-        magic, version, _ = struct.unpack_from("<4sII", raw)
-        if magic != b"glTF" or version != 2:
-            raise ValueError("it is no binary glTF 2.0")
-        length, _ = struct.unpack_from("<I4s", raw, 12)
-        self.gltf: dict[str, Any] = json.loads(raw[20 : 20 + length])
-        self.blob = raw[20 + length + 8 :]
+        self.gltf, self.blob = glb.parse(raw)
 
     def avatar(self) -> Avatar:
         meshes = self.gltf["meshes"]

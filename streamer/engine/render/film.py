@@ -1,12 +1,12 @@
 """A film: pictures and sound into an MP4 (H.264 and AAC) that browsers, phones and chat programs play.
 
 Pictures and sound are encoded as they are given and interleaved by their own times, so a film of any length
-is made in bounded memory by whoever gives them in turns. The file appears under its name when it is whole.
+is made in bounded memory by whoever gives them in turns. Sound of a rate that AAC does not know is resampled
+to 48 kHz. The file appears under its name when it is whole.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -15,18 +15,22 @@ from pathlib import Path
 import av
 import numpy as np
 import numpy.typing as npt
+from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
 
 from streamer.contract.errors import FaceError
+from streamer.engine.animation.whole import refusal, whole_path
 
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
 
 _BT709 = 1  # the number of HD's colours in H.264's tables (ITU-T H.273)
 _LIMITED_RANGE = 1
+_AAC_RATES_HZ = frozenset(av.codec.Codec("aac", "w").audio_rates or ())
+_USUAL_RATE_HZ = 48_000
 
 
 class Film:
@@ -45,8 +49,11 @@ class Film:
         context = self._video.codec_context
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED_RANGE
-        self._audio: AudioStream = container.add_stream("aac", rate=sample_rate_hz, layout="mono")
-        self._audio.bit_rate = 96_000
+        known = sample_rate_hz in _AAC_RATES_HZ
+        self._sound_rate_hz = sample_rate_hz if known else _USUAL_RATE_HZ
+        self._audio: AudioStream = container.add_stream("aac", rate=self._sound_rate_hz, layout="mono")
+        self._audio.bit_rate = min(96_000, 4 * self._sound_rate_hz)
+        self._resampler = None if known else AudioResampler("fltp", "mono", self._sound_rate_hz)
         self._pictures = self._samples = 0
 
     def show(self, picture: U8) -> None:
@@ -69,11 +76,18 @@ class Film:
         frame.sample_rate = self._sample_rate_hz
         frame.pts, frame.time_base = self._samples, Fraction(1, self._sample_rate_hz)
         self._samples += len(samples)
-        self._container.mux(self._audio.encode(frame))
+        self._hear(frame)
+
+    def _hear(self, frame: av.AudioFrame | None) -> None:
+        """Encodes a frame at its own rate; None is the end."""
+        for resampled in [frame] if self._resampler is None else self._resampler.resample(frame):
+            self._container.mux(self._audio.encode(resampled))
 
     def _finish(self) -> None:
-        for stream in (self._video, self._audio):
-            self._container.mux(stream.encode(None))
+        self._container.mux(self._video.encode(None))
+        self._hear(None)
+        if self._resampler is not None:
+            self._container.mux(self._audio.encode(None))
 
 
 @contextmanager
@@ -84,21 +98,20 @@ def record(path: Path, size: tuple[int, int], frame_rate_hz: int, sample_rate_hz
         path: the .mp4 to write.
         size: (height, width) of its pictures, both even, as H.264 wants them.
         frame_rate_hz: pictures per second.
-        sample_rate_hz: of the sound; a rate that AAC knows, 8,000 to 96,000.
+        sample_rate_hz: of the sound.
 
     Raises:
         FaceError: ``bad_config``, odd sizes; ``bad_output``, the file cannot be written.
     """
     if size[0] % 2 or size[1] % 2:
         raise FaceError("bad_config", f"A film of {size[1]}×{size[0]} pixels needs even sizes.")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        with (
+            whole_path(path) as part,
+            av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as container,
+        ):
             film = Film(container, size, frame_rate_hz, sample_rate_hz)
             yield film
             film._finish()
-        part.replace(path)
-    except OSError as error:
-        raise FaceError("bad_output", f"{path} cannot be written: {error.strerror or error}.") from None
-    finally:
-        part.unlink(missing_ok=True)
+    except av.FFmpegError as error:
+        raise refusal(path, error.errno, error.strerror or str(error)) from None

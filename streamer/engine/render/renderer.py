@@ -10,7 +10,7 @@ Rules: one camera per renderer; nothing of one picture is left for the next.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,9 @@ U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
 
 _FOV_DEGREES = 22.0
-_FACE_M = 0.07  # how far the face lies before the head's middle; the camera turns around it
+# The rig keeps the teeth far behind the lips, so that no mixture of shapes shows them through.
+# From the side one would see past them into an empty mouth, so they are drawn this much nearer.
+_TEETH_FORWARD_M = 0.005
 # Materials seen through a hole in the face; how far the rim's shade reaches, and a gain.
 _HOLES = {"mouth": "mouth", "mouth wall": "mouth", "eye": "eye"}
 _REACH_M = {"mouth": (0.0025, 1.3), "eye": (0.0025, 1.7)}
@@ -33,12 +35,16 @@ _REACH_M = {"mouth": (0.0025, 1.3), "eye": (0.0025, 1.7)}
 
 @dataclass(frozen=True)
 class View:
-    """What must be in the picture, in metres, and from which side: 0 is from the front, 90 from its left."""
+    """What must be in the picture, in metres, and from which side: 0 is from the front, 90 from its left.
+
+    ``pivot_m`` is how far before the head's middle the point lies that the camera looks at and turns around.
+    """
 
     low: float = -0.175
     high: float = 0.155
     width: float = 0.235
     turn_degrees: float = 0.0
+    pivot_m: float = 0.07  # where the face is
 
 
 HEAD = View()
@@ -59,7 +65,8 @@ class Renderer:
     def __init__(
         self, avatar: Avatar, size: tuple[int, int] = (512, 512), view: View = HEAD, samples: int = 2
     ) -> None:
-        self.avatar, self.size, self._samples = avatar, size, samples
+        self.avatar, self.size, self._samples = _teeth_forward(avatar), size, samples
+        avatar = self.avatar
         self._grid = size[0] * samples, size[1] * samples
         self._camera = _Camera(view, self._grid)
         self._textures = [self._fitting(m, k) for k, m in enumerate(avatar.materials)]
@@ -207,6 +214,14 @@ class Renderer:
         return np.ascontiguousarray(texture.transpose(2, 0, 1))
 
 
+def _teeth_forward(avatar: Avatar) -> Avatar:
+    """The avatar with its teeth and tongue nearer to the lips."""
+    inside = [k for k, material in enumerate(avatar.materials) if material.name == "mouth"]
+    positions = avatar.positions.copy()
+    positions[np.unique(avatar.triangles[np.isin(avatar.mesh, inside)]), 2] += np.float32(_TEETH_FORWARD_M)
+    return replace(avatar, positions=positions)
+
+
 class _Camera:
     """A perspective camera that frames a view, level with its middle."""
 
@@ -220,7 +235,7 @@ class _Camera:
         self._toward = np.array([np.sin(turn), 0.0, np.cos(turn)])
         self._right = np.array([np.cos(turn), 0.0, -np.sin(turn)])
         middle = (view.low + view.high) / 2
-        self._eye = np.array([0.0, middle, _FACE_M]) + distance * self._toward
+        self._eye = np.array([0.0, middle, view.pivot_m]) + distance * self._toward
         self.samples_per_metre = height / 2 / half / distance
         self._scale, self._centre = height / 2 / half, (width / 2, height / 2)
         row, column = np.mgrid[0:height, 0:width]
