@@ -16,9 +16,9 @@ STEPS = 1000
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
 # The student's steps by their number: from pure noise, then from where less and less is left to decide. What
-# ships takes two.
+# ships takes one.
 SCHEDULES: dict[int, tuple[int, ...]] = {1: (999,), 2: (999, 420), 4: (999, 700, 420, 180)}
-STUDENT_STEPS = SCHEDULES[2]
+STUDENT_STEPS = SCHEDULES[1]
 
 
 def signal_levels() -> Tensor:

@@ -201,7 +201,7 @@ def test_the_bundle_that_ships_agrees_with_pytorch(capsys: pytest.CaptureFixture
 def test_the_command_ends_with_1_where_a_graph_is_too_far_off(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(parity.BOUNDS, "int8", parity.Bound(rms=1e-9))
+    monkeypatch.setitem(parity.BOUNDS, "int8", parity.Bound(1.0, 1e-9))
     assert parity.main(["--seed", "1"]) == 1
     assert "int8: off by" in capsys.readouterr().out
 

@@ -91,7 +91,8 @@ class _Writer:
     def sparse(self, rows: F32, bounds: bool) -> int:
         """An accessor over (C, 3) that stores only the rows that are not zero."""
         moved = np.flatnonzero((rows != 0).any(1))
-        accessor = gl.Accessor(componentType=gl.FLOAT, count=len(rows), type=gl.VEC3)
+        # Without a view there is nothing to be offset into, and Khronos's validator says so.
+        accessor = gl.Accessor(componentType=gl.FLOAT, count=len(rows), type=gl.VEC3, byteOffset=None)
         if bounds:
             accessor.min = [float(v) for v in rows.min(0)]
             accessor.max = [float(v) for v in rows.max(0)]
