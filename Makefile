@@ -45,7 +45,8 @@ agents: .venv-agents/.made  ## the environment of the voice agents' processor an
 	@touch $@ .venv/.served
 
 # Not `npm ci`: the linter's packages for other systems are optional, and a registry that lacks one of them
-# would fail it. Every version is exact in package.json, and none of the packages has dependencies.
+# would fail it. Every version is exact in package.json and in the lock; three-vrm alone has dependencies, its
+# own parts at its own version.
 NPM := npm install --no-save --no-audit --no-fund --loglevel=error
 NO_NPM := echo "Node 20.11 or newer is needed for the page: https://nodejs.org"; exit 1
 

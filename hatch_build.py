@@ -11,17 +11,22 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-PAGE = ("index.html", "style.css", "icon.svg", "sample.wav", "src")
+PAGE = ("index.html", "style.css", "icon.svg", "sample.wav", "src", "examples")
 THREE = (
     "LICENSE",
     "build/three.core.js",
     "build/three.module.js",
     "examples/jsm/controls/OrbitControls.js",
     "examples/jsm/environments/RoomEnvironment.js",
+    "examples/jsm/libs/draco/gltf/draco_decoder.wasm",
+    "examples/jsm/libs/draco/gltf/draco_wasm_wrapper.js",
+    "examples/jsm/libs/meshopt_decoder.module.js",
+    "examples/jsm/loaders/DRACOLoader.js",
     "examples/jsm/loaders/GLTFLoader.js",
     "examples/jsm/utils/BufferGeometryUtils.js",
     "examples/jsm/utils/SkeletonUtils.js",
 )
+THREE_VRM = ("LICENSE", "lib/three-vrm.module.min.js")
 
 
 class PageHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -33,6 +38,7 @@ class PageHook(BuildHookInterface):  # type: ignore[type-arg]
             return
         web = Path(self.root) / "clients" / "web"
         names = [*PAGE, *(f"node_modules/three/{name}" for name in THREE)]
+        names += [f"node_modules/@pixiv/three-vrm/{name}" for name in THREE_VRM]
         missing = [name for name in names if not (web / name).exists()]
         if missing:
             raise FileNotFoundError(f"{missing[0]} is missing in clients/web: run `npm install` there first")

@@ -2,7 +2,7 @@
 
 For takes that were kept out of training, and for as many checkpoints as one likes to compare: before and
 after fine-tuning, or one budget and another. Each hears the same windows as the microphone gave them, and
-answers as the server would without a prefix, in the student's two steps. Printed per checkpoint:
+answers as the server would without a prefix, in the student's step. Printed per checkpoint:
 
 - *lips*: root mean square distance from the captured mouth, jaw and cheeks, in coefficients from 0 to 1;
 - *brows*: the same of brows and nose. The eyes are nobody's to copy (``model.captures``);

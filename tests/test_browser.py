@@ -26,14 +26,21 @@ def _missing() -> str | None:
 
 
 @pytest.mark.slow
-def test_the_face_in_a_browser_moves_its_lips_with_the_speech_and_closes_them_in_silence() -> None:
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param("page.browser.js", id="moves_its_lips_with_the_speech_and_closes_them_in_silence"),
+        pytest.param("avatars.browser.js", id="wears_avatars_and_is_heard_recorded_and_embedded"),
+    ],
+)
+def test_the_face_in_a_browser(file: str) -> None:
     missing = _missing()
     if missing is not None:
         if os.environ.get("CI") == "true":
             pytest.fail(missing)
         pytest.skip(missing)
     run = subprocess.run(
-        ["node", "--test", "tests/browser/page.browser.js"],
+        ["node", "--test", f"tests/browser/{file}"],
         cwd=WEB,
         env=os.environ | {"PYTHON": sys.executable},
         capture_output=True,

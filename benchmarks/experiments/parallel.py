@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmarks.experiments.ledger import Ledger, arguments, run_command
-from model.diffusion import STUDENT_STEPS, ddim, few_steps, spaced_steps
+from model.diffusion import SCHEDULES, ddim, few_steps, spaced_steps
 from model.network import Denoiser, attend, join_heads, split_heads, step_embedding
 from model.shape import CHANNELS, DEFAULT_HOP_FRAMES, GRID, PREFIX_FRAMES, Shape
 from streamer.contract.grid import Grid
@@ -165,7 +165,7 @@ def stream(net: Denoiser, audio: Tensor, noise: Tensor, hops: int) -> Tensor:
         def denoise(noisy: Tensor, step: Tensor, heard: Tensor = heard, prefix: Tensor = prefix) -> Tensor:
             return net(noisy, heard, style, step, prefix, mask)
 
-        clean = few_steps(denoise, noise[:, window], STUDENT_STEPS)
+        clean = few_steps(denoise, noise[:, window], SCHEDULES[2])
         out = torch.cat([out, clean[:, place : place + hop]], dim=1)
     return out[:, place:]
 

@@ -9,9 +9,13 @@
         async for event in face:
             if isinstance(event, Frames):
                 show(event.values)
+
+``diffspeaker_client.sync.connect`` does the same without an event loop. The command ``diffspeaker-client``
+speaks, watches, and sends a stream on to other programs.
 """
 
-from diffspeaker_client.client import Event, Face, connect
+from diffspeaker_client.client import Face, connect
+from diffspeaker_client.exchange import Event
 from diffspeaker_client.jitter_buffer import JitterBuffer
 from streamer.contract.errors import FaceError
 from streamer.contract.wire import AudioFormat, Frames, OutputFormat, Passthrough

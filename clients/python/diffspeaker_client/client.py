@@ -17,19 +17,16 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
 from websockets.typing import Subprotocol
 
+from diffspeaker_client import exchange
+from diffspeaker_client.exchange import Event
 from streamer.contract import wire
-from streamer.contract.errors import CODES, FaceError
-from streamer.contract.wire import AudioFormat, Encoding, Frames, OutputFormat, Passthrough, ServerMessage
-
-Event = Frames | Passthrough | ServerMessage
-"""What a connection yields: media, or a control message (``wire.Ended``, ``wire.Stats``, …)."""
+from streamer.contract.wire import AudioFormat, Encoding, OutputFormat
 
 
 @contextlib.asynccontextmanager
@@ -67,21 +64,19 @@ async def connect(
         FaceError: what the server refused, and why.
         OSError: nothing listens there.
     """
-    hello = wire.Hello(
-        wire.VERSION,
+    hello = exchange.hello_of(
         role,
         token=token,
         audio=audio,
-        output=output or OutputFormat(),
+        output=output,
         lookahead_ms=lookahead_ms,
         hop_ms=hop_ms,
-        style=None if style is None else dict(style),
+        style=style,
         seed=seed,
         audio_passthrough=audio_passthrough,
         paced=paced,
     )
-    # No ping timeout: the answer waits behind all the audio that was sent and is not yet read.
-    options: dict[str, Any] = {"compression": None, "max_size": None, "ping_timeout": None} | socket_options
+    options: dict[str, Any] = {**exchange.SOCKET_OPTIONS, **socket_options}
     async with open_socket(url, subprotocols=[Subprotocol(wire.SUBPROTOCOL)], **options) as socket:
         try:
             yield await _greet(socket, hello)
@@ -92,15 +87,10 @@ async def connect(
 async def _greet(socket: ClientConnection, hello: wire.Hello) -> Face:
     try:
         await socket.send(wire.encode_message(hello))
-        welcome = _decode(await socket.recv())
+        first = await socket.recv()
     except ConnectionClosed as closed:
-        reason = closed.rcvd.reason if closed.rcvd else "no reason given"
-        raise FaceError(
-            "internal", f"The server closed the connection: {reason}.", "See its log."
-        ) from closed
-    if not isinstance(welcome, wire.Welcome):
-        raise FaceError("bad_message", f"The server answered with {type(welcome).__name__}, not a welcome.")
-    return Face(socket, welcome, hello.audio)
+        raise exchange.closed_early(closed) from closed
+    return Face(socket, exchange.welcome_in(first), hello.audio)
 
 
 async def _close(socket: ClientConnection) -> None:
@@ -130,7 +120,7 @@ class Face:
         Args:
             pcm: int16, or floating point in [-1, 1]; it is converted to the encoding that the hello named.
         """
-        await self._socket.send(wire.encode_audio(_convert(np.asarray(pcm), self._encoding), self._encoding))
+        await self._socket.send(exchange.encode_pcm(pcm, self._encoding))
 
     async def set_style(self, style: Mapping[str, float]) -> None:
         """Changes the style from the next window on; a ``wire.StyleEcho`` tells from which frame."""
@@ -159,7 +149,7 @@ class Face:
             FaceError: the server sent an ``error``.
             ConnectionClosed: the connection is closed.
         """
-        return _decode(await self._socket.recv())
+        return exchange.decode(await self._socket.recv())
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         while True:
@@ -181,24 +171,3 @@ class Face:
     async def close(self) -> None:
         """Closes the connection; leaving the context does it too."""
         await self._socket.close()
-
-
-def _convert(pcm: npt.NDArray[Any], encoding: Encoding) -> npt.NDArray[Any]:
-    is_float = np.issubdtype(pcm.dtype, np.floating)
-    if encoding == "s16" and is_float:
-        scaled: npt.NDArray[np.int16] = np.rint(np.clip(pcm, -1, 1) * 32767).astype(np.int16)
-        return scaled
-    if encoding == "f32" and not is_float:
-        return pcm.astype(np.float32) / np.float32(32768)
-    return pcm
-
-
-def _decode(message: str | bytes) -> Event:
-    if isinstance(message, bytes):
-        return wire.decode_media(message)
-    event = wire.decode_server_message(message)
-    if isinstance(event, wire.ErrorMessage):
-        # A newer server may know codes that this client does not.
-        code = event.code if event.code in CODES else "internal"
-        raise FaceError(code, event.message, event.hint)
-    return event

@@ -1,7 +1,7 @@
 /**
  * The face of a bundle that moves vertices and has no avatar: every vertex as a point.
  *
- * It takes what `Face` takes. The first frame tells how many vertices there are and how large the head is; it is
+ * It takes what `Face` takes of vertices. The first frame tells how many vertices there are and how large the head is; it is
  * shown at the size of a head, in the middle of the picture, whatever unit and origin its data set chose.
  * Nothing is allocated after that.
  */
@@ -9,13 +9,11 @@
 import * as THREE from 'three';
 
 export class Cloud {
-  /**
-   * @param {THREE.Scene} scene
-   * @param {{low: number, high: number}} frame what of the picture's height a head fills, in metres
-   */
-  constructor(scene, frame) {
-    this.scene = scene;
+  /** @param {{low: number, high: number}} frame what of the picture's height a head fills, in metres */
+  constructor(frame) {
     this.frame = frame;
+    /** Add this to a scene. */
+    this.object = new THREE.Group();
     /** @type {string[]} */
     this.channels = [];
     this.vertexCount = 0;
@@ -24,7 +22,7 @@ export class Cloud {
   }
 
   /** A bundle without an avatar has no coefficients; at rest the last frame stays. */
-  setCoefficients() {}
+  apply() {}
 
   /** @param {Float32Array} vertices 3 per vertex, metres */
   setVertices(vertices) {
@@ -40,7 +38,7 @@ export class Cloud {
 
   dispose() {
     if (!this.points) return;
-    this.scene.remove(this.points);
+    this.object.remove(this.points);
     this.points.geometry.dispose();
     /** @type {THREE.Material} */ (this.points.material).dispose();
     this.points = null;
@@ -63,6 +61,6 @@ export class Cloud {
     this.points.scale.setScalar(scale);
     this.points.position.copy(middle).multiplyScalar(-scale);
     this.points.position.y += (low + high) / 2;
-    this.scene.add(this.points);
+    this.object.add(this.points);
   }
 }

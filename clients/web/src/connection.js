@@ -32,6 +32,11 @@ const LASTING = new Set([
 /**
  * @typedef {'stopped' | 'connecting' | 'open' | 'waiting' | 'failed'} State
  *
+ * @typedef {object} Wishes
+ * @property {import('./wire-types.js').Kind} kind
+ * @property {import('./wire-types.js').Weights | null} style
+ * @property {boolean} passthrough
+ *
  * @typedef {object} Io
  * @property {(url: string, protocol: string) => WebSocket} open
  * @property {(callback: () => void, delayS: number) => any} later
@@ -67,6 +72,10 @@ export class Connection extends EventTarget {
     this.welcome = null;
     this.clock = new ClockSync();
     this.attempts = 0;
+    /** The rate of the audio that will be sent, for a hello that asks. */
+    this.audioRateHz = 0;
+    /** What the next hello asks for, where it asks here. @type {Wishes} */
+    this.wishes = { kind: 'coefficients', style: null, passthrough: false };
     this.bytesPerS = 0; // of the audio being sent, for the bound on what waits in the socket
     this.unsentChunks = 0;
     /** @type {WebSocket | null} */
@@ -102,6 +111,19 @@ export class Connection extends EventTarget {
     this.start();
   }
 
+  /** Resolves when it is open, or will not be: read `state`. @returns {Promise<State>} */
+  settled() {
+    return new Promise((resolve) => {
+      const look = () => {
+        if (!['open', 'failed', 'stopped'].includes(this.state)) return;
+        this.removeEventListener('state', look);
+        resolve(this.state);
+      };
+      this.addEventListener('state', look);
+      look();
+    });
+  }
+
   /**
    * Sends an audio message, unless the connection is not open or a second of audio is waiting in the socket.
    * @param {ArrayBuffer} message from `stampAudio` or `encodeAudio`
@@ -117,8 +139,9 @@ export class Connection extends EventTarget {
     return true;
   }
 
-  /** @param {import('./wire-types.js').Weights} style */
+  /** From the next window on, and of later connections. @param {import('./wire-types.js').Weights} style */
   sendStyle(style) {
+    this.wishes.style = style;
     this.#openSocket()?.send(wire.encodeStyle(style));
   }
 

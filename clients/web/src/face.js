@@ -1,16 +1,18 @@
 /**
- * The face: an avatar's moving meshes, seen as one rig that takes coefficients or whole vertices.
+ * The bundle's own face: an avatar that also takes whole vertices, and whose lips can be measured.
  *
  * Corners of the meshes know their rig vertex (`_RIG_VERTEX`, which the loader lower-cases), so seams of the
  * texture move as one. Nothing is allocated per frame.
  */
 
-export class Face {
-  constructor(gltf) {
-    this.meshes = [];
-    gltf.scene.traverse((object) => {
+import { Avatar } from './avatar/avatar.js';
+
+export class Face extends Avatar {
+  /** @param {import('./avatar/open.js').Opened} opened */
+  constructor(opened) {
+    super(opened);
+    this.object.traverse((/** @type {any} */ object) => {
       if (!object.isMesh) return;
-      object.frustumCulled = false;
       object.castShadow = !object.material.transparent;
       if (object.material.name === 'mouth wall') {
         // Software renderers let triangles seen edge-on shine through the cheek in single samples.
@@ -24,21 +26,11 @@ export class Face {
       }
       // A lid's shadow would put out the eyes' highlight, a lip's would grey the teeth; both are painted.
       object.receiveShadow = !/^(eye|mouth)$/.test(object.material.name);
-      if (object.morphTargetInfluences) this.meshes.push(object);
     });
-    this.channels = Object.keys(this.meshes[0]?.morphTargetDictionary ?? {});
-    this.indexOf = new Map(this.channels.map((name, index) => [name, index]));
-    for (const mesh of this.meshes) {
-      if (mesh.morphTargetInfluences.length !== this.channels.length) {
-        throw new Error(`mesh ${mesh.name} has other morph targets than the first one`);
-      }
-    }
-    // One array for all meshes: a coefficient is written once.
-    this.influences = new Array(this.channels.length).fill(0);
-    for (const mesh of this.meshes) mesh.morphTargetInfluences = this.influences;
-    this.order = { names: null, slots: new Int16Array(0) };
+    /** The meshes' parts of the rig. @type {any[]} */
+    this.rig = [];
     this.#readRig();
-    const extras = gltf.asset.extras ?? {};
+    const extras = this.gltf.asset.extras ?? {};
     this.upperLip = this.#corner(extras.upperLipMid);
     this.lowerLip = this.#corner(extras.lowerLipMid);
     this.free = false; // whether whole vertices were written last
@@ -46,7 +38,6 @@ export class Face {
 
   /** Collect the rig vertex of every corner, the rest pose and the triangles over rig vertices. */
   #readRig() {
-    this.rig = [];
     this.vertexCount = 0;
     const triangles = [];
     for (const mesh of this.meshes) {
@@ -80,17 +71,13 @@ export class Face {
     return null;
   }
 
-  /** Move the face by morph targets: `values[i]` in [0, 1] belongs to `names[i]`. */
-  setCoefficients(names, values) {
-    if (names !== this.order.names) {
-      // Once per list of names, not per frame: callers keep the welcome's array.
-      this.order = { names, slots: Int16Array.from(names, (name) => this.indexOf.get(name) ?? -1) };
-    }
+  /**
+   * Moves the face by morph targets.
+   * @param {readonly string[]} names @param {ArrayLike<number>} values in [0, 1], by `names`
+   */
+  apply(names, values) {
     if (this.free) this.#rest();
-    const { slots } = this.order;
-    for (let i = 0; i < slots.length; i++) {
-      if (slots[i] >= 0) this.influences[slots[i]] = values[i];
-    }
+    super.apply(names, values);
   }
 
   /** Move the face by whole vertices: float32, 3 per rig vertex, metres. */
@@ -98,7 +85,7 @@ export class Face {
     if (!this.vertexCount || vertices.length !== this.vertexCount * 3) {
       throw new RangeError(`expected ${this.vertexCount * 3} numbers, got ${vertices.length}`);
     }
-    if (!this.free) this.influences.fill(0);
+    if (!this.free) for (const mesh of this.meshes) mesh.morphTargetInfluences?.fill(0);
     this.free = true;
     weldedNormals(vertices, this.triangles, this.normals);
     for (const part of this.rig) {
@@ -127,9 +114,10 @@ export class Face {
 
   #height({ mesh, corner }) {
     const { attributes, morphAttributes } = mesh.geometry;
+    const influences = mesh.morphTargetInfluences;
     let y = attributes.position.getY(corner);
-    for (let k = 0; k < this.influences.length; k++) {
-      if (this.influences[k]) y += this.influences[k] * morphAttributes.position[k].getY(corner);
+    for (let k = 0; k < influences.length; k++) {
+      if (influences[k]) y += influences[k] * morphAttributes.position[k].getY(corner);
     }
     return y;
   }

@@ -10,7 +10,11 @@
  *     catch up, and jumps only when it is more than half a second wrong. Playout never runs backward.
  *  4. A new epoch has a new audio clock: the buffer forgets the old frames and anchors anew, easing from
  *     what was last shown. Messages of an older epoch are ignored.
- *  5. The ring is made once; `at` allocates nothing.
+ *  5. A message that is more than half a second late belongs to an outage, not to the jitter, and does not move
+ *     the offset: after a tab was frozen for an hour, what had queued up rushes by and the present is shown. Only
+ *     where such lateness lasts half a second without falling has the stream's clock itself been shifted, and
+ *     is followed. A jump, or a return after half a second without a picture, eases from what was last shown.
+ *  6. The ring is made once; `at` allocates nothing.
  */
 
 const OBSERVATIONS = 64; // messages remembered: about four seconds
@@ -20,6 +24,9 @@ const SLOWER = 0.15;
 const FASTER = 0.05;
 const JUMP_S = 0.5;
 const EASE_S = 0.12;
+const PATIENCE_S = 0.5; // for lateness to end
+const OVER_S = 0.05; // no later than this: the outage is over
+const FALLING_S = 0.2; // lateness that shrinks by this much is what queued up in an outage
 
 export class JitterBuffer {
   /**
@@ -59,6 +66,9 @@ export class JitterBuffer {
     this.sorted = new Float64Array(OBSERVATIONS);
     this.observations = 0;
     this.usualOffsetS = Number.NaN;
+    /** The outage's first message, or the first since lateness fell: when it came and its offset. */
+    this.outageSinceS = Number.NaN;
+    this.outageOffsetS = Number.NaN;
 
     this.shown = new Float32Array(width);
     this.hasShown = shown?.length === width;
@@ -76,7 +86,7 @@ export class JitterBuffer {
     if (frames.width !== this.width || frames.count === 0 || frames.epoch < this.epoch) return;
     const newEpoch = frames.epoch !== this.epoch;
     if (newEpoch) this.#beginEpoch(frames.epoch);
-    this.#observe(nowS - frames.ptsS);
+    if (this.#isUsual(nowS - frames.ptsS, nowS)) this.#observe(nowS - frames.ptsS);
     if (newEpoch) this.#anchor(frames.ptsS);
     for (let i = 0; i < frames.count; i++) this.#store(frames, i);
   }
@@ -87,11 +97,14 @@ export class JitterBuffer {
    * @returns {number} seconds, NaN before the first frame
    */
   playout(nowS) {
-    const elapsedS = Math.min(Math.max(nowS - this.lastNowS || 0, 0), 0.25);
+    const sinceS = nowS - this.lastNowS || 0;
+    const elapsedS = Math.min(Math.max(sinceS, 0), 0.25);
     this.lastNowS = nowS;
     const wrongS = this.#neededOffsetS() - this.offsetS;
-    if (Math.abs(wrongS) > JUMP_S) this.offsetS += wrongS;
+    const jumps = Math.abs(wrongS) > JUMP_S;
+    if (jumps) this.offsetS += wrongS;
     else this.offsetS += Math.min(Math.max(wrongS, -FASTER * elapsedS), SLOWER * elapsedS);
+    if (jumps || sinceS > JUMP_S) this.#easeFrom(nowS - this.offsetS);
     return nowS - this.offsetS;
   }
 
@@ -125,6 +138,11 @@ export class JitterBuffer {
     return true;
   }
 
+  /** The instant that is really on the screen: `at`'s, but never past the newest frame. NaN before the first. */
+  get shownPtsS() {
+    return this.newest < 0 ? Number.NaN : Math.min(this.lastPtsS, this.newest / this.frameRateHz);
+  }
+
   /** How long the newest frame's successor may take until playout runs dry, in seconds. */
   get marginS() {
     return this.newest / this.frameRateHz - this.lastPtsS;
@@ -142,16 +160,22 @@ export class JitterBuffer {
     this.oldest = -1;
     this.newest = -1;
     this.observations = 0;
+    this.outageSinceS = Number.NaN;
     this.lastPtsS = Number.NEGATIVE_INFINITY;
   }
 
   /** Starts an epoch's playout at its first frame. @param {number} firstPtsS */
   #anchor(firstPtsS) {
     this.offsetS = this.#neededOffsetS();
+    this.#easeFrom(firstPtsS);
+  }
+
+  /** Lets the next values ease in from what is on the screen. @param {number} ptsS from when on */
+  #easeFrom(ptsS) {
     this.easeUntilPtsS = Number.NEGATIVE_INFINITY;
-    if (!this.hasShown) return;
+    if (!this.hasShown || Number.isNaN(ptsS)) return;
     this.easeFrom.set(this.shown);
-    this.easeUntilPtsS = firstPtsS + EASE_S;
+    this.easeUntilPtsS = ptsS + EASE_S;
   }
 
   /** @param {number} ptsS @param {Float32Array} out */
@@ -160,6 +184,28 @@ export class JitterBuffer {
     for (let i = 0; i < this.width; i++) {
       out[i] = this.easeFrom[i] + share * (out[i] - this.easeFrom[i]);
     }
+  }
+
+  /**
+   * Whether a message says something about the network's jitter (rule 5); forgets what no longer holds.
+   * @param {number} offsetS arrival minus pts of its first frame @param {number} nowS
+   */
+  #isUsual(offsetS, nowS) {
+    if (this.observations === 0) return true;
+    const lateS = offsetS - this.usualOffsetS;
+    if (lateS <= (Number.isNaN(this.outageSinceS) ? JUMP_S : OVER_S)) {
+      this.outageSinceS = Number.NaN;
+      if (lateS < -JUMP_S) this.observations = 0; // far fresher than all before: those were the outage
+      return true;
+    }
+    if (Number.isNaN(this.outageSinceS) || offsetS < this.outageOffsetS - FALLING_S) {
+      this.outageSinceS = nowS;
+      this.outageOffsetS = offsetS;
+    }
+    if (nowS - this.outageSinceS < PATIENCE_S) return false;
+    this.outageSinceS = Number.NaN;
+    this.observations = 0; // it lasts: the stream's clock is another one
+    return true;
   }
 
   /** @param {number} offsetS arrival minus pts of a message's first frame */

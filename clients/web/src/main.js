@@ -1,33 +1,35 @@
 /**
- * The page's entry: reads the address, wires the buttons, runs the picture loop.
+ * The page's entry: reads the address, puts the parts together, runs the picture loop.
  *
  * One connection is kept all the time, so that the page knows the server's styles and delay before anyone
- * speaks. A take (microphone or sample) runs over it and ends it; the next connection follows by itself.
- * For tests and tinkerers, `window.diffspeaker` holds the stage, the connection, the face and the state.
+ * speaks. For tests and tinkerers, `window.diffspeaker` holds the stage, the connection, the face and the rest.
  */
 
-import { Connection } from './connection.js';
+import { channelsOf, REGIONS } from './avatar/channels.js';
+import { openAvatar } from './avatar/open.js';
+import { Cloud } from './cloud.js';
+import { connect, freshName } from './connect.js';
+import { Face } from './face.js';
+import { Hearing } from './hearing.js';
 import { LiveFace } from './live-face.js';
-import { PageError } from './microphone.js';
 import { readOptions } from './options.js';
-import { element, hideFault, say, showConnection, showFault, showFigures, showStyles } from './panel.js';
-import { drawsInSoftware, morphOnProcessor } from './software.js';
-import { createStage } from './stage.js';
-import { Take } from './take.js';
+import { AvatarPanel } from './page/avatar-panel.js';
+import { acceptFiles } from './page/drop.js';
+import { RecordingPanel } from './page/recording-panel.js';
+import { StylePanel } from './page/style-panel.js';
+import { Talk } from './page/talk.js';
+import { Wardrobe } from './page/wardrobe.js';
+import { PageError } from './page-error.js';
+import * as panel from './panel.js';
+import { element, say } from './panel.js';
+import { drawsInSoftware, morphOnProcessor, Pace } from './software.js';
+import { createStage, FRAME } from './stage.js';
 
-const SAMPLE_URL = 'sample.wav';
-const USUAL_RATE_HZ = 48000; // guessed until the sound card has been asked, which needs a press of a button
-const LONGEST_END_S = 3;
+const SAID_FOR_S = 6;
 
 const options = readOptions(location.href);
-const pageName = `page-${crypto.getRandomValues(new Uint32Array(1))[0].toString(16)}`;
-const reducedMotion = matchMedia('(prefers-reduced-motion: reduce)').matches;
-
-/** @type {{kind: 'coefficients' | 'vertices', style: string | null, take: Take | null, starting: boolean}} */
-const state = { kind: options.kind, style: null, take: null, starting: false };
-/** @type {AudioContext | null} */
-let context = null;
-let helloRateHz = USUAL_RATE_HZ;
+const isWatching = options.watch !== null;
+document.documentElement.classList.toggle('transparent', options.transparent);
 
 /** What the server's bundle moves, and whether there is a face to show it on. */
 const bundle = await fetch('bundle.json').then(
@@ -35,215 +37,260 @@ const bundle = await fetch('bundle.json').then(
   () => null,
 );
 const hasCoefficients = bundle?.motion.kind !== 'vertices';
-if (!hasCoefficients) state.kind = 'vertices';
-let attempts = 0;
-let wasOpen = false;
 
-const buttons = { microphone: element('microphone'), sample: element('sample') };
+// ---- the connection ----------------------------------------------------------------------------------------
 
-const connection = new Connection({
+const connection = connect(options.server, {
   // A name of its own for each connection: the server may still be letting go of the one before.
-  url: () => options.address(options.watch ?? options.stream ?? `${pageName}-${attempts++}`),
-  hello: () => {
-    helloRateHz = context?.sampleRate ?? USUAL_RATE_HZ;
-    return {
-      role: options.watch ? 'watch' : 'converse',
-      token: options.token,
-      audio: options.watch ? undefined : { encoding: 's16', sample_rate_hz: helloRateHz, channels: 1 },
-      // A vertex in i16 is true to 15 micrometres, at half the size.
-      output: { kind: state.kind, dtype: state.kind === 'vertices' ? 'i16' : 'f32' },
-      lookahead_ms: options.watch ? undefined : options.lookaheadMs,
-      style: state.style && !options.watch ? { [state.style]: 1 } : undefined,
-    };
-  },
+  stream: options.watch ?? options.stream ?? freshName,
+  role: isWatching ? 'watch' : 'converse',
+  token: options.token,
+  kind: hasCoefficients ? options.kind : 'vertices',
+  lookaheadMs: options.lookaheadMs,
+  passthrough: isWatching && options.sound,
 });
-
-// ---- what the user is told ---------------------------------------------------------------------------------
-
-function showState() {
-  const { take } = state;
-  const kind = take && !take.stopping ? take.kind : null;
-  for (const [name, button] of Object.entries(buttons)) {
-    button.setAttribute('aria-pressed', String(name === kind));
-    button.disabled = !globalThis.diffspeaker; // until there is a face to move
-  }
-  say(element('status'), statusWords(kind));
-}
-
-/** @param {'microphone' | 'sample' | null} kind what is being sent */
-function statusWords(kind) {
-  if (connection.state === 'failed') return 'The server refused the connection. Press a button to try again.';
-  if (connection.state === 'waiting') {
-    if (options.watch) return `Waiting for “${options.watch}” to speak…`;
-    return wasOpen ? 'The connection was lost. Trying again…' : 'The server does not answer. Trying again…';
-  }
-  if (connection.state !== 'open' && !state.take?.stopping) return 'Connecting to the server…';
-  if (options.watch) return `Watching “${options.watch}”.`;
-  if (kind === 'microphone')
-    return state.starting ? 'Opening the microphone…' : 'Listening: speak, and watch the face.';
-  if (kind === 'sample') return 'Playing a sample.';
-  return 'Press Microphone and speak, or play the sample.';
-}
-
-// ---- takes -------------------------------------------------------------------------------------------------
-
-/** @param {'microphone' | 'sample'} kind */
-async function press(kind) {
-  const { take } = state;
-  if (take?.kind === kind && !take.stopping) finish(take, kind === 'sample');
-  else await begin(kind);
-}
-
-/** @param {'microphone' | 'sample'} kind */
-async function begin(kind) {
-  hideFault();
-  context ??= new AudioContext({ latencyHint: 'interactive' });
-  const hadTake = state.take !== null;
-  if (state.take) drop(state.take); // what is left of it gives way
-  if (hadTake || connection.state !== 'open' || context.sampleRate !== helloRateHz) connection.restart();
-  const take = new Take(context, connection, kind);
-  take.onEnd = () => finish(take, false);
-  state.take = face.take = take;
-  state.starting = true;
-  showState();
-  try {
-    await Promise.all([take.open(SAMPLE_URL), untilOpen()]);
-    take.start();
-  } catch (error) {
-    drop(take);
-    const hint = error instanceof PageError ? error.hint : 'Reload the page, or try another browser.';
-    showFault(error instanceof Error ? error.message : String(error), hint);
-  } finally {
-    state.starting = false;
-    showState();
-  }
-}
-
-/** Resolves when the connection is open, or has given up. */
-function untilOpen() {
-  return new Promise((resolve) => {
-    const look = () => {
-      if (!['open', 'failed', 'stopped'].includes(connection.state)) return;
-      connection.removeEventListener('state', look);
-      resolve(undefined);
-    };
-    connection.addEventListener('state', look);
-    look();
-  });
-}
-
-/**
- * Lets a take come to its end; it is dropped when the server has said `ended`.
- * @param {Take} take
- * @param {boolean} abrupt whether it should fall silent at once
- */
-function finish(take, abrupt) {
-  take.stop({ abrupt });
-  setTimeout(() => {
-    if (state.take !== take) return;
-    drop(take); // the server never answered
-    connection.restart();
-  }, 1000 * LONGEST_END_S);
-  showState();
-}
-
-/** @param {Take} take */
-function drop(take) {
-  take.close();
-  if (state.take === take) state.take = face.take = null;
-  showState();
-}
-
-// ---- the connection's news ---------------------------------------------------------------------------------
+let wasOpen = false;
+let isReady = false;
 
 /** @param {string} type @param {(detail: any) => void} listener */
 const on = (type, listener) =>
   connection.addEventListener(type, (event) => listener(/** @type {CustomEvent} */ (event).detail));
 
-on('state', ({ state: now }) => {
-  showConnection(now);
-  if (now === 'failed' && state.take) drop(state.take);
+on('state', ({ state }) => {
+  panel.showConnection(state);
   showState();
 });
-on('welcome', (welcome) => {
+on('welcome', () => {
   wasOpen = true;
-  hideFault();
-  showStyles(welcome, state.style);
-});
-on('ended', () => {
-  if (state.take?.stopping) drop(state.take);
+  panel.hideConnectionFault();
 });
 on('fault', ({ code, message, hint, retrying }) => {
-  const isExpected = options.watch ? code === 'unknown_stream' : code === 'stream_taken' && !options.stream;
-  if (!isExpected) showFault(message, hint, retrying ? null : () => connection.start());
-});
-
-// ---- the controls ------------------------------------------------------------------------------------------
-
-for (const [kind, button] of Object.entries(buttons)) {
-  button.addEventListener('click', () => press(/** @type {'microphone' | 'sample'} */ (kind)));
-  button.hidden = Boolean(options.watch);
-}
-for (const radio of document.querySelectorAll('input[name="kind"]')) {
-  const input = /** @type {HTMLInputElement} */ (radio);
-  input.checked = input.value === state.kind;
-  input.disabled = input.value === 'coefficients' && !hasCoefficients;
-  input.addEventListener('change', () => {
-    state.kind = /** @type {'coefficients' | 'vertices'} */ (input.value);
-    connection.restart();
-  });
-}
-element('style').disabled = Boolean(options.watch);
-element('style').addEventListener('change', () => {
-  state.style = element('style').value;
-  connection.sendStyle({ [element('style').value]: 1 });
+  const isExpected = isWatching ? code === 'unknown_stream' : code === 'stream_taken' && !options.stream;
+  if (isExpected) return;
+  panel.showFault(message, hint, { again: retrying ? null : () => connection.start(), ofConnection: true });
 });
 addEventListener('online', () => connection.start());
 addEventListener('pagehide', () => connection.stop());
 addEventListener('pageshow', ({ persisted }) => persisted && connection.start());
 
+// ---- sound -------------------------------------------------------------------------------------------------
+
+const buttons = { microphone: element('microphone'), sample: element('sample') };
+const talk = new Talk(connection, {
+  sampleUrl: 'sample.wav',
+  onTake: (take) => {
+    if (take) panel.hideFault();
+    face.sound = take;
+  },
+  onChange: showState,
+  onFault: tell,
+});
+for (const kind of /** @type {const} */ (['microphone', 'sample'])) {
+  buttons[kind].addEventListener('click', () => talk.press(kind));
+  buttons[kind].hidden = isWatching;
+}
+element('hear-choice').hidden = isWatching;
+element('hear').addEventListener('change', () => talk.hear(element('hear').checked));
+
+/** @param {boolean} isOn whether a watcher hears the speaker */
+function listen(isOn) {
+  const sound = /** @type {Hearing | null} */ (face.sound);
+  if (isOn === (sound !== null)) return;
+  sound?.close();
+  face.sound = isOn ? new Hearing(connection) : null;
+  element('listen').setAttribute('aria-pressed', String(isOn));
+  if (connection.wishes.passthrough === isOn) return;
+  connection.wishes.passthrough = isOn;
+  connection.restart();
+}
+element('listen').hidden = !isWatching;
+element('listen').addEventListener('click', () => listen(face.sound === null));
+
+// ---- what the user is told ---------------------------------------------------------------------------------
+
+/** Something to say for a moment. @type {{words: string, untilMs: number}} */
+let news = { words: '', untilMs: 0 };
+
+/** @param {string} words */
+function announce(words) {
+  news = { words, untilMs: words ? performance.now() + 1000 * SAID_FOR_S : 0 };
+  setTimeout(showState, 1000 * SAID_FOR_S + 50);
+  showState();
+}
+
+/** @param {unknown} error */
+function tell(error) {
+  if (error instanceof PageError) panel.showFault(error.message, error.hint);
+  else
+    panel.showFault(
+      error instanceof Error ? error.message : String(error),
+      'Reload the page, or try another browser.',
+    );
+}
+
+function showState() {
+  for (const [kind, button] of Object.entries(buttons)) {
+    button.setAttribute('aria-pressed', String(kind === talk.kind));
+    button.disabled = !isReady; // until there is a face to move
+  }
+  say(element('status'), performance.now() < news.untilMs ? news.words : statusWords());
+}
+
+function statusWords() {
+  const { state } = connection;
+  if (state === 'failed') return 'The server refused the connection. Press a button to try again.';
+  if (state === 'waiting') {
+    if (isWatching) return `Waiting for “${options.watch}” to speak…`;
+    return wasOpen ? 'The connection was lost. Trying again…' : 'The server does not answer. Trying again…';
+  }
+  if (state !== 'open' && !talk.take?.stopping) return 'Connecting to the server…';
+  if (isWatching) return `Watching “${options.watch}”.`;
+  if (talk.kind === 'microphone')
+    return talk.starting ? 'Opening the microphone…' : 'Listening: speak, and watch the face.';
+  if (talk.kind === 'sample') return 'Playing a sample.';
+  return 'Press Microphone and speak, or play the sample.';
+}
+
 // ---- the picture -------------------------------------------------------------------------------------------
 
-document.documentElement.classList.toggle('transparent', options.transparent);
-connection.start();
-
+/** @param {string} what */
+const hasNoFace = (what) => {
+  say(element('loading'), '');
+  panel.showFault(
+    `The face cannot be shown: ${what}`,
+    'Reload the page, or try a browser with WebGL switched on.',
+  );
+};
 const canvas = element('stage');
 const inSoftware = options.quality === 'low' || (options.quality !== 'full' && drawsInSoftware());
-const fullStage = await createStage(canvas, {
-  avatarUrl: bundle?.rig.avatar === null ? null : 'avatar.glb',
+const stage = createStage(canvas, {
   transparent: options.transparent,
   shadows: !inSoftware,
-  onError: ({ message }) => {
-    say(element('loading'), '');
-    showFault(
-      `The face cannot be shown: ${message}.`,
-      'Reload the page, or try a browser with WebGL switched on.',
-    );
-  },
+  onError: ({ message }) => hasNoFace(`${message}.`),
 });
-const software = inSoftware ? morphOnProcessor(fullStage) : null;
-const stage = software?.stage ?? fullStage;
-const face = new LiveFace(stage, connection, { still: reducedMotion });
+const pace = inSoftware ? new Pace(stage) : null;
+const face = new LiveFace(stage, connection, {
+  still: matchMedia('(prefers-reduced-motion: reduce)').matches,
+});
+const own = await loadOwn();
+stage.show(own);
+face.moveTo(stage);
 new ResizeObserver(() => stage.resize()).observe(canvas);
 
-globalThis.diffspeaker = { stage, connection, face, state };
+/** The bundle's own face; a cloud of points where it has none. */
+async function loadOwn() {
+  if (bundle?.rig.avatar === null) return new Cloud(FRAME);
+  try {
+    const loaded = new Face(await openAvatar('avatar.glb'));
+    if (inSoftware) morphOnProcessor(loaded);
+    return loaded;
+  } catch (error) {
+    hasNoFace(error instanceof Error ? error.message : String(error));
+    throw error;
+  }
+}
 
 function picture() {
   requestAnimationFrame(picture);
-  face.draw(performance.now() / 1000);
+  face.draw();
   stage.render();
 }
 
+// ---- avatars and settings ----------------------------------------------------------------------------------
+
+const wardrobe = new Wardrobe(stage, face, own, { inSoftware, hasCoefficients });
+const avatarPanel = new AvatarPanel(wardrobe, {
+  onChoose: () => element('avatar-file').click(),
+  onTakeOff: () => {
+    wardrobe.takeOff();
+    showAvatar();
+  },
+});
+new StylePanel(connection, { canChange: !isWatching });
+const recordingPanel = new RecordingPanel(face, wardrobe);
+
+/** @param {string | File} source */
+async function wear(source) {
+  panel.hideFault();
+  announce('Opening the avatar…');
+  try {
+    const avatar = await wardrobe.wear(source);
+    if (!avatar) return;
+    setKind('coefficients');
+    showAvatar();
+    const { driven, links } = avatar.retarget;
+    announce(
+      `This is “${avatar.name}”: ${driven.length} of its ${links.length} morphs and expressions are driven.`,
+    );
+    if (avatar.notes.length === 0) return;
+    element('panel').open = element('section-avatar').open = true;
+    if (!avatar.speaks) element('mapping').open = true;
+  } catch (error) {
+    announce('');
+    tell(error);
+  }
+}
+
+function showAvatar() {
+  avatarPanel.show();
+  recordingPanel.show();
+  showKind();
+}
+
+panel.revealSections();
+acceptFiles({ curtain: element('curtain'), chooser: element('avatar-file') }, wear);
+
+const radios = /** @type {NodeListOf<HTMLInputElement>} */ (document.querySelectorAll('input[name="kind"]'));
+
+/** @param {'coefficients' | 'vertices'} kind */
+function setKind(kind) {
+  if (connection.wishes.kind !== kind) {
+    connection.wishes.kind = kind;
+    connection.restart();
+  }
+  showKind();
+}
+
+/** Vertices are those of the bundle's own head; coefficients need a model that has them. */
+function showKind() {
+  for (const radio of radios) {
+    radio.checked = radio.value === connection.wishes.kind;
+    radio.disabled = radio.value === 'vertices' ? wardrobe.worn !== null : !hasCoefficients;
+  }
+}
+for (const radio of radios) {
+  radio.addEventListener('change', () => setKind(/** @type {'coefficients' | 'vertices'} */ (radio.value)));
+}
+const regions = /** @type {HTMLInputElement[]} */ ([...element('regions').querySelectorAll('input')]);
+for (const box of regions) {
+  box.addEventListener('change', () => {
+    const kept = REGIONS.filter((region) =>
+      regions.some(({ value, checked }) => value === region && checked),
+    );
+    face.only(kept.length === REGIONS.length ? null : kept.flatMap(channelsOf));
+  });
+}
+
+// ---- begin -------------------------------------------------------------------------------------------------
+
+globalThis.diffspeaker = { stage, connection, face, talk, wardrobe, recordingPanel };
 picture();
 setInterval(() => {
   const nowS = performance.now() / 1000;
   const drawsPerS = face.draws.read(nowS);
-  software?.keepUp(drawsPerS);
-  showFigures(face, nowS, drawsPerS);
+  pace?.keepUp(drawsPerS);
+  panel.showFigures(face, nowS, drawsPerS);
+  recordingPanel.show();
 }, 1000);
 setInterval(() => {
-  const { take } = state;
+  const { take } = talk;
   if (take) buttons[take.kind].style.setProperty('--level', Math.min(1, 4 * take.level).toFixed(2));
+  avatarPanel.showWeights();
 }, 80);
 document.body.classList.add('ready');
+isReady = true;
+panel.showConnection(connection.state);
 showState();
+showAvatar();
+if (isWatching && options.sound) listen(true);
+if (options.avatar) wear(options.avatar);

@@ -2,15 +2,7 @@
  * The microphone as an audio node. Opening it asks the user; every refusal becomes a sentence with a hint.
  */
 
-/** A failure on this side of the wire, in words for the user. */
-export class PageError extends Error {
-  /** @param {string} message what is wrong @param {string} hint what to do about it */
-  constructor(message, hint) {
-    super(message);
-    this.name = 'PageError';
-    this.hint = hint;
-  }
-}
+import { PageError } from './page-error.js';
 
 /** What a browser's refusal means. @type {Record<string, [string, string]>} */
 const REFUSALS = {

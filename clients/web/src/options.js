@@ -7,6 +7,8 @@
  * ?kind=vertices   begin in vertices mode
  * ?lookahead=MS    ask for this much lookahead
  * ?quality=full    shadows and every pixel even without a graphics card; `low` does without them on any machine
+ * ?avatar=NAME     wear avatars/NAME of the folder that the server was started in, or any address on this server
+ * ?sound           with ?watch: play the speaker's sound, where the browser lets it begin by itself
  * ?transparent     no backdrop, and controls only while hovered: for broadcasting software
  * #token=…         the server's token; after the #, so that it never leaves the browser in an address
  */
@@ -20,7 +22,9 @@
  * @property {string | null} quality
  * @property {boolean} transparent
  * @property {string | undefined} token
- * @property {(name: string) => string} address of a stream
+ * @property {string | null} avatar an address
+ * @property {boolean} sound
+ * @property {URL} server under which its streams are
  */
 
 /**
@@ -31,20 +35,18 @@ export function readOptions(href) {
   const page = new URL(href);
   const query = page.searchParams;
   const lookahead = Number.parseFloat(query.get('lookahead') ?? '');
-  const server = new URL(query.get('server') || '.', page);
-  if (server.protocol === 'http:') server.protocol = 'ws:';
-  if (server.protocol === 'https:') server.protocol = 'wss:';
-  server.hash = '';
-  server.search = '';
-  if (!server.pathname.endsWith('/')) server.pathname += '/';
+  const isSet = (/** @type {string} */ name) => query.has(name) && query.get(name) !== '0';
+  const avatar = query.get('avatar') || null;
   return {
     watch: query.get('watch') || null,
     stream: query.get('stream') || null,
     kind: query.get('kind') === 'vertices' ? 'vertices' : 'coefficients',
     lookaheadMs: Number.isFinite(lookahead) ? lookahead : undefined,
     quality: query.get('quality'),
-    transparent: query.has('transparent') && query.get('transparent') !== '0',
+    avatar: avatar && (avatar.includes('/') ? avatar : `avatars/${avatar}`),
+    sound: isSet('sound'),
+    transparent: isSet('transparent'),
     token: new URLSearchParams(page.hash.slice(1)).get('token') ?? undefined,
-    address: (name) => new URL(`v1/streams/${encodeURIComponent(name)}`, server).href,
+    server: new URL(query.get('server') || '.', page),
   };
 }

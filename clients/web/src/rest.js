@@ -11,7 +11,7 @@ const CLOSING = 0.35; // the share of a blink that the lid takes to fall
 
 export class RestFace {
   /**
-   * @param {string[]} channels the avatar's names
+   * @param {readonly string[]} channels the avatar's names
    * @param {{blinks?: boolean, random?: () => number}} [options]
    */
   constructor(channels, { blinks = true, random = Math.random } = {}) {
@@ -26,7 +26,7 @@ export class RestFace {
 
   /**
    * Begins where a stream left off.
-   * @param {string[]} names @param {Float32Array} values
+   * @param {readonly string[]} names @param {Float32Array} values
    */
   leave(names, values) {
     this.eased.fill(0);

@@ -1,14 +1,19 @@
 /**
- * The sample as an audio node, and a loudspeaker that waits for the face.
+ * A sound file as an audio node, and a loudspeaker that waits for the face.
  *
- * The sample goes to the server through the same capture as a microphone would. What the user hears is the
- * same sound, held back in a delay line until the face that belongs to it is on the screen. The delay line
- * starts out longer than any face delay, so nothing is audible until `delayBy` has been told the true one.
+ * The sound goes to the server through the same capture as a microphone would. What the user hears is the same
+ * sound, held back in a delay line until the face that belongs to it is on the screen. The delay line starts
+ * out longer than any face delay, so nothing is audible until it has been told the true one; after that it
+ * jumps in silence, and glides while there is something to hear, by so little that nobody hears it.
  */
 
-import { PageError } from './microphone.js';
+import { PageError } from './page-error.js';
 
 const LONGEST_S = 2;
+const BREAK_S = 0.2; // a face this much later than the sound: a break in the sound is the smaller evil
+const GLIDE = 0.015; // seconds per second: a pitch that is off by a quarter of a semitone
+const ENOUGH_S = 0.003;
+const QUIET_JUMP_S = 0.01;
 
 /**
  * @param {AudioContext} context
@@ -32,34 +37,65 @@ export async function loadSample(context, url) {
 /**
  * @param {AudioContext} context
  * @param {AudioBuffer} sound
- * @param {() => void} onEnd called when the sample has been played into the capture
+ * @param {() => void} onEnd called when the sound has been played into the capture
  */
 export function openSample(context, sound, onEnd) {
   const node = context.createBufferSource();
   node.buffer = sound;
   node.onended = onEnd;
-  const line = context.createDelay(LONGEST_S);
-  line.delayTime.value = LONGEST_S;
-  node.connect(line).connect(context.destination);
   return {
     node,
     /** Begins to play, a moment of silence from now. */
     start: () => node.start(context.currentTime + 0.15),
-    /** @param {number} delayS from a sample's way to the server to the loudspeaker; returns what it is now */
-    delayBy: (delayS) => {
-      const boundedS = Math.min(Math.max(delayS, 0), LONGEST_S);
-      line.delayTime.value = boundedS;
-      return boundedS;
-    },
     close: () => {
       node.onended = null;
       node.disconnect();
-      line.disconnect();
       try {
         node.stop();
       } catch {} // never started
     },
   };
+}
+
+/** What holds a sound back on its way to the loudspeaker. */
+export class DelayLine {
+  /** @param {AudioContext} context @param {AudioNode} source */
+  constructor(context, source) {
+    this.context = context;
+    this.node = context.createDelay(LONGEST_S);
+    this.node.delayTime.value = LONGEST_S;
+    source.connect(this.node).connect(context.destination);
+    /** From the source to the loudspeaker, seconds; NaN until it has been set. */
+    this.delayS = Number.NaN;
+    this.setS = Number.NaN;
+  }
+
+  /**
+   * Brings the delay nearer to what is wanted: the first time, in silence, and when it is far too short, at once;
+   * else it glides.
+   * @param {number} wantedS @param {number} nowS the caller's clock, for the glide's length
+   * @param {boolean} [isQuiet] whether nothing is on its way through the line
+   */
+  approach(wantedS, nowS, isQuiet = false) {
+    const boundedS = Math.min(Math.max(wantedS, 0), LONGEST_S);
+    const { delayTime } = this.node;
+    const sinceS = Math.min(nowS - this.setS, 0.5);
+    const wrongS = boundedS - this.delayS;
+    const isUnheard = isQuiet && Math.abs(wrongS) > QUIET_JUMP_S;
+    if (Number.isNaN(this.delayS) || wrongS > BREAK_S || isUnheard) {
+      delayTime.cancelScheduledValues(0);
+      delayTime.value = this.delayS = boundedS;
+    } else if (sinceS > 0.05) {
+      if (Math.abs(wrongS) < ENOUGH_S) return;
+      this.delayS += Math.min(Math.max(wrongS, -GLIDE * sinceS), GLIDE * sinceS);
+      delayTime.setTargetAtTime(this.delayS, this.context.currentTime, 0.02);
+    } else return;
+    this.setS = nowS;
+  }
+
+  close() {
+    this.node.disconnect();
+  }
 }
 
 /**

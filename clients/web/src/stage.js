@@ -1,51 +1,44 @@
 /**
- * The stage: a canvas, one avatar, a studio's light, and two ways to move the face.
+ * The stage: a canvas, a studio's light, a camera that finds the head, and one body at a time to look at.
  *
- * `setCoefficients(names, values)` drives the morph targets on the GPU. `setVertices(array)` writes whole
- * rig vertices (metres, x y z each, in rig.npz's order) and recomputes normals. Whichever was called last
- * shows. Names travel with the values, so no order is assumed; unknown names are ignored.
+ * A body is a Face (the bundle's own), an Avatar (somebody else's) or a Cloud (vertices without an avatar):
+ * `apply(names, values)` drives it by coefficients, `setVertices(array)` by whole vertices where it has them.
  *
  * Rules: the stage invents no motion and owns no clock (the caller calls `render()` once per picture);
- * nothing is allocated in `setCoefficients`, `setVertices` or `render`.
+ * nothing is allocated in `apply`, `setVertices` or `render`.
  */
 import * as THREE from 'three';
 import { OrbitControls } from 'three/addons/controls/OrbitControls.js';
 import { RoomEnvironment } from 'three/addons/environments/RoomEnvironment.js';
-import { GLTFLoader } from 'three/addons/loaders/GLTFLoader.js';
-import { Cloud } from './cloud.js';
-import { Face } from './face.js';
 
 const FOV_DEGREES = 22;
 /** What must be in the picture around the head, in metres: from below the chin to above the hair. */
-const FRAME = { low: -0.175, high: 0.155, width: 0.235 };
+export const FRAME = { low: -0.175, high: 0.155, width: 0.235 };
+/** Where a head belongs: its chin, the top of its hair, its nearest point. Metres. */
+export const HEAD_PLACE = { low: -0.125, high: 0.135, front: 0.1 };
+
+/** @typedef {ReturnType<typeof createStage>} Stage */
 
 /**
- * Load the avatar and light it.
+ * Lights an empty stage.
  *
  * @param {HTMLCanvasElement} canvas the picture; its CSS size is the stage's size
  * @param {object} [options]
- * @param {string | null} [options.avatarUrl] a GLB whose moving meshes name their morph targets; null shows
- *   whole vertices as points
  * @param {boolean} [options.transparent] leave the background out, for overlays
  * @param {boolean} [options.shadows] soft shadows; switch off on weak machines
  * @param {boolean} [options.orbit] let the pointer turn the head a little
- * @param {(error: Error) => void} [options.onError] called before the promise rejects, and on a lost context
+ * @param {(error: Error) => void} [options.onError] called before it throws, and on a lost context
  */
-export async function createStage(
+export function createStage(
   canvas,
-  { avatarUrl = 'avatar.glb', transparent = false, shadows = true, orbit = true, onError = () => {} } = {},
+  { transparent = false, shadows = true, orbit = true, onError = () => {} } = {},
 ) {
+  /** @type {THREE.WebGLRenderer} */
   let renderer;
-  let gltf = null;
   try {
     renderer = new THREE.WebGLRenderer({ canvas, antialias: true, alpha: transparent });
-    if (avatarUrl !== null) gltf = await new GLTFLoader().loadAsync(avatarUrl);
   } catch (cause) {
-    renderer?.dispose();
-    const error = new Error(
-      renderer ? `the avatar ${avatarUrl} could not be loaded` : 'this browser offers no WebGL',
-      { cause },
-    );
+    const error = new Error('this browser offers no WebGL', { cause });
     onError(error);
     throw error;
   }
@@ -70,37 +63,56 @@ export async function createStage(
   const backdrop = transparent ? null : paintBackdrop();
   scene.background = backdrop;
   lightStudio(scene, shadows);
-  if (gltf) scene.add(gltf.scene);
-
-  const face = gltf ? new Face(gltf) : new Cloud(scene, FRAME);
   const camera = new THREE.PerspectiveCamera(FOV_DEGREES, 1, 0.05, 10);
   const controls = new OrbitControls(camera, canvas);
-  limitOrbit(controls, orbit);
 
-  const size = new THREE.Vector2();
-  function resize() {
-    const width = Math.max(1, canvas.clientWidth);
-    const height = Math.max(1, canvas.clientHeight);
-    renderer.setPixelRatio(Math.min(globalThis.devicePixelRatio || 1, 2));
-    renderer.setSize(width, height, false);
-    renderer.getSize(size);
-    frameHead(camera, controls, width / height);
-  }
-  resize();
-
-  return {
-    /** Names of the avatar's morph targets, in its own order. */
-    channels: face.channels,
-    /** How many rig vertices `setVertices` expects, or 0 if the avatar does not say. */
-    vertexCount: face.vertexCount,
-    setCoefficients: (names, values) => face.setCoefficients(names, values),
-    setVertices: (vertices) => face.setVertices(vertices),
-    readLipGap: () => face.readLipGap(),
+  /** @type {any} */
+  let body = null;
+  /** @type {THREE.Object3D | null} */
+  let shown = null;
+  let isFree = false;
+  const stage = {
+    /** Names of what the body can be moved by, in its own order. @returns {readonly string[]} */
+    get channels() {
+      return body?.channels ?? [];
+    },
+    /** How many rig vertices `setVertices` expects, or 0 if the body does not say. */
+    get vertexCount() {
+      return body?.vertexCount ?? 0;
+    },
+    /**
+     * Puts a body on the stage in place of the one before, which is not disposed of.
+     * @param {any} next @param {{object?: THREE.Object3D, isFree?: boolean}} [options] `object`: what holds it, where
+     *   that is not its own; `isFree`: the camera may go around it and away from it
+     */
+    show(next, { object = next.object, ...options } = {}) {
+      shown?.removeFromParent();
+      body = next;
+      shown = object;
+      isFree = options.isFree ?? false;
+      scene.add(object);
+      limitOrbit(controls, orbit, isFree);
+      camera.userData.framed = false; // from the front
+      stage.resize();
+    },
+    apply: (/** @type {readonly string[]} */ names, /** @type {ArrayLike<number>} */ values) =>
+      body?.apply(names, values),
+    setVertices: (/** @type {Float32Array} */ vertices) => body?.setVertices?.(vertices),
+    update: (/** @type {number} */ elapsedS) => body?.update?.(elapsedS),
+    readLipGap: () => body?.readLipGap?.() ?? Number.NaN,
     render() {
       controls.update();
       renderer.render(scene, camera);
     },
-    resize,
+    /** Pixels per CSS pixel, for a picture of this many CSS pixels. @param {number} _area */
+    pixelRatioFor: (_area) => Math.min(globalThis.devicePixelRatio || 1, 2),
+    resize() {
+      const width = Math.max(1, canvas.clientWidth);
+      const height = Math.max(1, canvas.clientHeight);
+      renderer.setPixelRatio(stage.pixelRatioFor(width * height));
+      renderer.setSize(width, height, false);
+      frameHead(camera, controls, width / height, isFree);
+    },
     dispose() {
       canvas.removeEventListener('webglcontextlost', lost);
       controls.dispose();
@@ -114,6 +126,9 @@ export async function createStage(
     controls,
     renderer,
   };
+  limitOrbit(controls, orbit, false);
+  stage.resize();
+  return stage;
 }
 
 /** A warm key from the upper left, a cool fill, and a rim that lifts the head off the background. */
@@ -142,7 +157,7 @@ function lightStudio(scene, shadows) {
 function paintBackdrop() {
   const canvas = document.createElement('canvas');
   canvas.width = canvas.height = 256;
-  const context = canvas.getContext('2d');
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext('2d'));
   const gradient = context.createRadialGradient(128, 105, 10, 128, 128, 190);
   gradient.addColorStop(0, '#59636f');
   gradient.addColorStop(0.55, '#333b46');
@@ -154,20 +169,21 @@ function paintBackdrop() {
   return texture;
 }
 
-function limitOrbit(controls, enabled) {
+/** The bundle's head has no back worth seeing; another avatar may be looked at from all sides. */
+function limitOrbit(controls, enabled, isFree) {
   controls.enabled = enabled;
-  controls.enablePan = false;
+  controls.enablePan = isFree;
   controls.enableDamping = true;
   controls.dampingFactor = 0.08;
   controls.rotateSpeed = 0.5;
-  controls.minAzimuthAngle = -0.75;
-  controls.maxAzimuthAngle = 0.75;
-  controls.minPolarAngle = Math.PI / 2 - 0.35;
-  controls.maxPolarAngle = Math.PI / 2 + 0.25;
+  controls.minAzimuthAngle = isFree ? -Infinity : -0.75;
+  controls.maxAzimuthAngle = isFree ? Infinity : 0.75;
+  controls.minPolarAngle = isFree ? 0.3 : Math.PI / 2 - 0.35;
+  controls.maxPolarAngle = isFree ? Math.PI - 0.3 : Math.PI / 2 + 0.25;
 }
 
 /** Put the camera where the head fills the picture, whatever the picture's shape; keeps the orbit's angle. */
-function frameHead(camera, controls, aspect) {
+function frameHead(camera, controls, aspect, isFree) {
   const half = Math.tan(THREE.MathUtils.degToRad(FOV_DEGREES / 2));
   const tall = (FRAME.high - FRAME.low) / 2 / half;
   const wide = FRAME.width / 2 / (half * aspect);
@@ -183,7 +199,7 @@ function frameHead(camera, controls, aspect) {
   camera.userData.framed = true;
   camera.position.copy(controls.target).addScaledVector(direction.normalize(), distance);
   controls.minDistance = distance * 0.6;
-  controls.maxDistance = distance * 1.35;
+  controls.maxDistance = distance * (isFree ? 10 : 1.35);
   controls.update();
 }
 

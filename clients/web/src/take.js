@@ -2,17 +2,19 @@
  * A take: sound, from pressing a button until the server has said `ended`, on its way through the socket.
  *
  * Microphone and sample differ in their source node alone; both go through the capture worklet, as 20 ms
- * chunks, into the connection. A chunk that cannot leave (no connection, a full socket) is dropped and
+ * chunks, into the connection. Both can be heard, held back to match the face: a sample always, a microphone
+ * where `hear` is set (with headphones, or it hears itself). A chunk that cannot leave (no connection, a full socket) is dropped and
  * counted there: nothing queues up here. `originS` is the context time of the first sample of the stream's
  * present epoch, so that a pts can be turned into a time on this machine's clock.
  */
 
 import { openMicrophone } from './microphone.js';
-import { audibleTimeS, loadSample, openSample } from './speaker.js';
+import { audibleTimeS, DelayLine, loadSample, openSample } from './speaker.js';
 import { AUDIO_HEADER_BYTES, stampAudio } from './wire.js';
 
 const CHUNK_S = 0.02;
-const FAR_BEHIND_S = 0.2;
+const QUIET_LEVEL = 0.005; // RMS
+const QUIET_S = 0.6; // more than a delay line usually holds
 const AFTER_SAMPLE_S = 0.5; // silence that follows the sample, for the mouth to close
 
 /** Contexts that have loaded the worklet. @type {WeakMap<AudioContext, Promise<void>>} */
@@ -30,12 +32,15 @@ export class Take {
     this.kind = kind;
     /** Context time of the epoch's first sample, seconds; NaN before one was sent. */
     this.originS = Number.NaN;
-    /** How much the loudspeaker is held back, seconds; NaN until it has been aligned, or with a microphone. */
-    this.delayS = Number.NaN;
+    /** What holds the loudspeaker back; null where nothing is heard. @type {DelayLine | null} */
+    this.line = null;
     /** RMS of the last chunk sent, in [0, 1], and its time on the epoch's audio clock. */
     this.level = 0;
     this.levelPtsS = Number.NaN;
+    /** Context time of the last chunk that had something to hear. */
+    this.loudS = Number.NEGATIVE_INFINITY;
     this.stopping = false;
+    this.hears = kind === 'sample';
     /** Called when the sample has come to its end. @type {() => void} */
     this.onEnd = () => {};
     /** @type {{node: AudioNode, close: () => void} | null} */
@@ -49,7 +54,7 @@ export class Take {
   /**
    * Opens the source: asks for the microphone, or fetches the sample.
    * @param {string} sampleUrl
-   * @throws {import('./microphone.js').PageError}
+   * @throws {import('./page-error.js').PageError}
    */
   async open(sampleUrl) {
     const { context } = this;
@@ -63,6 +68,7 @@ export class Take {
       this.sample = openSample(context, sound, () => setTimeout(() => this.onEnd(), 1000 * AFTER_SAMPLE_S));
       this.source = this.sample;
     }
+    this.hear(this.hears);
     if (this.stopping) this.#closeSource(); // stopped while the user was being asked
   }
 
@@ -112,27 +118,38 @@ export class Take {
     this.originS = Number.NaN;
   }
 
+  /** How much the loudspeaker is held back, seconds; NaN where nothing is heard, and until it was aligned. */
+  get delayS() {
+    return this.line?.delayS ?? Number.NaN;
+  }
+
+  /** Whether what is sent is also heard, late enough to match the face. @param {boolean} hears */
+  hear(hears) {
+    this.hears = hears;
+    if (!this.source) return;
+    if (hears) this.line ??= new DelayLine(this.context, this.source.node);
+    else this.#closeLine();
+  }
+
   /**
-   * Holds the loudspeaker back so that a sample is heard when its face is shown: once, and again only when
-   * the face has fallen so far behind that a break in the sound is the smaller evil.
+   * Holds the loudspeaker back so that sound is heard when its face is shown.
    * @param {number} offsetS local time at which the epoch's pts 0 is shown
    * @param {number} nowS
    */
   align(offsetS, nowS) {
-    if (!this.sample || Number.isNaN(this.originS)) return;
+    if (!this.line || Number.isNaN(this.originS)) return;
     const undelayedS = nowS + this.originS - audibleTimeS(this.context, nowS);
-    const wantedS = offsetS - undelayedS;
-    if (wantedS - this.delayS < FAR_BEHIND_S) return;
-    this.delayS = this.sample.delayBy(wantedS);
+    const isQuiet = this.context.currentTime - this.loudS > QUIET_S;
+    this.line.approach(offsetS - undelayedS, nowS, isQuiet);
   }
 
   /**
    * The instant of the epoch's audio clock that is being heard.
    * @param {number} nowS
-   * @returns {number} seconds; NaN with a microphone, and before `align`
+   * @returns {number} seconds; NaN where nothing is heard, and before `align`
    */
   audiblePtsS(nowS) {
-    return this.sample ? audibleTimeS(this.context, nowS) - this.delayS - this.originS : Number.NaN;
+    return this.line ? audibleTimeS(this.context, nowS) - this.delayS - this.originS : Number.NaN;
   }
 
   /** @param {{buffer: ArrayBuffer, timeS: number, level: number, stopped?: undefined} | {stopped: true}} data */
@@ -144,6 +161,7 @@ export class Take {
     const sent = this.connection.sendAudio(stampAudio(data.buffer));
     if (sent && Number.isNaN(this.originS)) this.originS = data.timeS;
     this.level = data.level;
+    if (data.level > QUIET_LEVEL) this.loudS = data.timeS;
     this.levelPtsS = data.timeS - this.originS;
   }
 
@@ -155,7 +173,14 @@ export class Take {
   }
 
   #closeSource() {
+    this.#closeLine();
     this.source?.close();
     this.source = null;
+  }
+
+  #closeLine() {
+    if (this.line) this.source?.node.disconnect(this.line.node);
+    this.line?.close();
+    this.line = null;
   }
 }

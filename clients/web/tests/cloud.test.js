@@ -10,7 +10,8 @@ const FRAME = { low: -0.2, high: 0.1 };
 for (const unit of [1, 1000]) {
   test(`a cloud whose unit is ${unit} in a metre fills the picture's frame`, () => {
     const scene = new THREE.Scene();
-    const cloud = new Cloud(scene, FRAME);
+    const cloud = new Cloud(FRAME);
+    scene.add(cloud.object);
     cloud.setVertices(new Float32Array([0, 1, 2, 4, 3, 2]).map((value) => value * unit));
     scene.updateMatrixWorld(true);
     const box = new THREE.Box3().setFromObject(scene);
@@ -23,8 +24,7 @@ for (const unit of [1, 1000]) {
 }
 
 test('frames move the points, and the first one alone says where the head is', () => {
-  const scene = new THREE.Scene();
-  const cloud = new Cloud(scene, FRAME);
+  const cloud = new Cloud(FRAME);
   cloud.setVertices(new Float32Array([0, 0, 0, 0, 1, 0]));
   const { points } = cloud;
   const scale = points?.scale.x;
@@ -33,5 +33,5 @@ test('frames move the points, and the first one alone says where the head is', (
   assert.equal(points?.scale.x, scale);
   assert.deepEqual(Array.from(points?.geometry.attributes.position.array ?? []), [0, -1, 0, 0, 1, 0]);
   cloud.setVertices(new Float32Array(9)); // another bundle, after the server was restarted
-  assert.equal(scene.children.length, 1);
+  assert.equal(cloud.object.children.length, 1);
 });

@@ -183,6 +183,67 @@ describe('playout', () => {
   });
 });
 
+describe('a tab that was frozen', () => {
+  /** Live until 1010 s, then nothing is taken until `resumeS`, when all that queued up comes at once. */
+  function freeze(/** @type {number} */ forS) {
+    const buffer = new JitterBuffer({ width: 1, frameRateHz: RATE });
+    const out = new Float32Array(1);
+    const live = (/** @type {number} */ i) => 1000 + i / 15;
+    let i = 0;
+    const until = (/** @type {number} */ nowS) => {
+      for (; live(i) <= nowS; i++) buffer.push(message(2 * i, 2), Math.max(live(i), nowS - 0.002));
+    };
+    const draw = (/** @type {number} */ nowS) => {
+      const ptsS = buffer.playout(nowS);
+      buffer.at(ptsS, out);
+      return { nowS, value: out[0], behindS: nowS - 1000 - ptsS, shownS: buffer.shownPtsS };
+    };
+    for (let nowS = 1000.1; nowS < 1010; nowS += 1 / 60) {
+      until(nowS);
+      draw(nowS);
+    }
+    const resumeS = 1010 + forS;
+    const before = out[0];
+    until(resumeS);
+    const after = [];
+    for (let nowS = resumeS; nowS < resumeS + 2; nowS += 1 / 60) {
+      until(nowS);
+      after.push(draw(nowS));
+    }
+    return { buffer, before, after };
+  }
+
+  for (const [words, forS] of /** @type {const} */ ([
+    ['a second', 1],
+    ['ten seconds', 10],
+    ['an hour', 3600],
+  ])) {
+    test(`for ${words} shows the present from its first picture on, and replays nothing`, () => {
+      const { before, after } = freeze(forS);
+      for (const { behindS, nowS, shownS } of after) {
+        assert.ok(behindS < 0.1, `${behindS} s behind`);
+        assert.ok(nowS - 1000 - shownS < 0.15, `shows ${nowS - 1000 - shownS} s ago`);
+      }
+      near(after[0].value, before, 1e-3); // and eases there
+      const last = /** @type {any} */ (after.at(-1));
+      near(last.value, 10 * last.shownS, Math.max(1e-4, 1e-6 * last.value));
+    });
+  }
+
+  test('and whose stream’s clock was shifted meanwhile follows the new clock within a second', () => {
+    const { drawn } = play((i) => (i >= 150 ? 3600 : 0), { messages: 400 });
+    near(/** @type {any} */ (drawn.at(-1)).behindS, 3600.04, 0.03);
+  });
+
+  test('a stream that slept and comes back to its clock is not held behind', () => {
+    // A burst that takes two seconds to be taken, then real time again.
+    const { drawn } = play((i) => (i >= 150 && i < 270 ? 2 + 8 * (1 - (i - 150) / 120) : 0), {
+      messages: 450,
+    });
+    assert.ok(/** @type {any} */ (drawn.at(-1)).behindS < 0.1);
+  });
+});
+
 describe('epochs', () => {
   test('a new epoch anchors its own clock at once', () => {
     const buffer = filled();

@@ -2,34 +2,45 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { streamAddress } from '../src/connect.js';
 import { Percentiles, Rate } from '../src/figures.js';
 import { readOptions } from '../src/options.js';
 import { RestFace } from '../src/rest.js';
 
 describe('the address', () => {
+  const address = (/** @type {string} */ page) => streamAddress(readOptions(page).server, 'a');
+
   test('names the server that the page came from', () => {
-    assert.equal(readOptions('http://h:8600/').address('a'), 'ws://h:8600/v1/streams/a');
-    assert.equal(readOptions('https://h/face/?x#y').address('a'), 'wss://h/face/v1/streams/a');
-    assert.equal(readOptions('https://h/face/index.html').address('a'), 'wss://h/face/v1/streams/a');
+    assert.equal(address('http://h:8600/'), 'ws://h:8600/v1/streams/a');
+    assert.equal(address('https://h/face/?x#y'), 'wss://h/face/v1/streams/a');
+    assert.equal(address('https://h/face/index.html'), 'wss://h/face/v1/streams/a');
   });
 
   test('may name another server, a stream, and how to show it', () => {
     const page =
       'http://h/?server=wss://o:1/x&watch=anna%20b&kind=vertices&lookahead=120&transparent#token=s%2Bt';
     const options = readOptions(page);
-    assert.equal(options.address(options.watch ?? ''), 'wss://o:1/x/v1/streams/anna%20b');
+    assert.equal(streamAddress(options.server, options.watch ?? ''), 'wss://o:1/x/v1/streams/anna%20b');
     const { kind, lookaheadMs, transparent, token } = options;
     assert.deepEqual([kind, lookaheadMs, transparent, token], ['vertices', 120, true, 's+t']);
   });
 
+  test('may name an avatar: one that the server lends, or any address on it', () => {
+    assert.equal(readOptions('http://h/?avatar=me.vrm').avatar, 'avatars/me.vrm');
+    assert.equal(readOptions('http://h/?avatar=/x/me.glb').avatar, '/x/me.glb');
+    assert.equal(readOptions('http://h/?avatar=').avatar, null);
+  });
+
   test('says nothing where it says nothing', () => {
-    const { address, ...options } = readOptions('http://h/?lookahead=soon&kind=meshes&watch=');
+    const { server, ...options } = readOptions('http://h/?lookahead=soon&kind=meshes&watch=');
     assert.deepEqual(options, {
       watch: null,
       stream: null,
       kind: 'coefficients',
       lookaheadMs: undefined,
       quality: null,
+      avatar: null,
+      sound: false,
       transparent: false,
       token: undefined,
     });

@@ -23,7 +23,7 @@ const isPressed = async (/** @type {string} */ name) =>
   (await button(name).getAttribute('aria-pressed')) === 'true';
 const isLive = () => page.waitForFunction(() => globalThis.diffspeaker.face.isLive);
 const isAtRest = () =>
-  page.waitForFunction(() => !globalThis.diffspeaker.state.take && !globalThis.diffspeaker.face.isLive);
+  page.waitForFunction(() => !globalThis.diffspeaker.talk.take && !globalThis.diffspeaker.face.isLive);
 const gaps = (/** @type {world.Reading[]} */ readings) => readings.map(({ gapMm }) => gapMm);
 
 before(async () => {
@@ -76,7 +76,7 @@ test('the sample plays, its sound waits for the face, and the button comes back 
   await button('Play sample').click();
   await isLive();
   const { delayS, faceDelayMs } = await page.evaluate(() => ({
-    delayS: globalThis.diffspeaker.state.take.delayS,
+    delayS: globalThis.diffspeaker.talk.take.delayS,
     faceDelayMs: globalThis.diffspeaker.connection.welcome.face_delay_ms,
   }));
   assert.ok(delayS > 0.5e-3 * faceDelayMs && delayS <= 2, `held back by ${delayS} s`);
@@ -97,32 +97,59 @@ test('stopping the sample closes the mouth', async () => {
   assert.deepEqual(page.complaints(), []);
 });
 
+/** Opens a section of the settings, and with it closes the one before. */
+async function open(/** @type {string} */ title) {
+  if (!(await page.locator('#panel').evaluate((panel) => /** @type {any} */ (panel).open))) {
+    await page.getByText('Settings', { exact: true }).click();
+  }
+  await page.locator('.section > summary', { hasText: title }).click();
+}
+const closeSections = () =>
+  page.evaluate(() => {
+    for (const section of document.querySelectorAll('details')) section.open = false;
+  });
+
 test('vertices and styles can be chosen while the microphone is open', async () => {
   await button('Microphone').click();
   await isLive();
-  await page.getByText('Figures').click();
+  await open('Figures');
   await page.getByRole('radio', { name: 'Vertices' }).check();
   await page.waitForFunction(
     () => globalThis.diffspeaker.face.isLive && globalThis.diffspeaker.face.vertices,
   );
-  const styles = await page.getByLabel('Speaking style').locator('option').allTextContents();
-  if (styles.length > 1) {
-    const echo = page.evaluate(
+  const echo = () =>
+    page.evaluate(
       () =>
         new Promise((resolve) => {
-          const heard = (/** @type {any} */ { detail }) => resolve(Object.keys(detail.style)[0]);
+          const heard = (/** @type {any} */ { detail }) => resolve(detail.style);
           globalThis.diffspeaker.connection.addEventListener('style', heard, { once: true });
         }),
     );
-    await page.getByLabel('Speaking style').selectOption({ index: 1 });
-    assert.equal(await echo, styles[1].toLowerCase());
+  await open('Speaking style');
+  const { styles, scales } = await page.evaluate(() => {
+    const { welcome } = globalThis.diffspeaker.connection;
+    return { styles: welcome.styles, scales: welcome.style_scales };
+  });
+  const slider = (/** @type {string} */ name) =>
+    page.getByRole('slider', { name: new RegExp(`^${name}`, 'i') });
+  for (const [name, value] of [
+    [styles[1], '0.5'],
+    [scales[0], '1.5'],
+  ]) {
+    const answer = echo();
+    await slider(name).fill(value);
+    assert.equal(/** @type {any} */ (await answer)[name], Number(value));
   }
+  const answer = echo();
+  await button('As it was').click();
+  assert.deepEqual(Object.keys(/** @type {any} */ (await answer)), [styles[0]]);
+  await open('Figures');
   await page.getByRole('radio', { name: 'Coefficients' }).check();
   await page.waitForFunction(
     () => globalThis.diffspeaker.face.isLive && !globalThis.diffspeaker.face.vertices,
   );
   await page.locator('#figure-age', { hasText: /\d+ \/ \d+ ms/ }).waitFor();
-  await page.getByText('Figures').click();
+  await closeSections();
   await button('Microphone').click();
   await isAtRest();
   assert.deepEqual(page.complaints(), []);
@@ -135,10 +162,10 @@ test('a second page watches the stream by name, as vertices, and sees the same l
   await world.startReading(watcher);
   await speaker.getByRole('button', { name: 'Play sample' }).click();
   await speaker.waitForFunction(() => globalThis.diffspeaker.face.isLive);
-  await speaker.waitForFunction(() => !globalThis.diffspeaker.state.take);
+  await speaker.waitForFunction(() => !globalThis.diffspeaker.talk.take);
   const told = new Map((await world.readings(speaker)).map(({ frame, gapMm }) => [frame, gapMm]));
   const seen = (await world.readings(watcher)).filter(({ frame }) => frame > 10 && told.has(frame));
-  assert.ok(seen.length > 60, `the watcher was shown ${seen.length} of ${told.size} frames`);
+  assert.ok(seen.length > 30, `the watcher was shown ${seen.length} of ${told.size} frames`);
   assert.ok(world.quantile(gaps(seen), 0.9) > world.quantile(gaps(seen), 0.05) + OPEN_MM, 'the mouth moved');
   const apart = seen.map(({ frame, gapMm }) => Math.abs(gapMm - /** @type {number} */ (told.get(frame))));
   assert.ok(Math.max(...apart) < 0.1, `${Math.max(...apart)} mm apart`);
@@ -162,49 +189,62 @@ test('everything has a name, and a place in the order of the Tab key', async () 
   const focused = () =>
     page.evaluate(() => {
       const it = /** @type {any} */ (document.activeElement);
-      const { outlineStyle } = getComputedStyle(it.matches('input') ? it.nextElementSibling : it);
+      const { outlineStyle } = getComputedStyle(it.type === 'radio' ? it.nextElementSibling : it);
       return [(it.labels?.[0]?.querySelector('span') ?? it).textContent.trim(), outlineStyle];
     });
+  await closeSections();
   await page.evaluate(() => /** @type {any} */ (document.activeElement).blur());
   await page.locator('#microphone').focus();
   const order = [];
-  for (let i = 0; i < 5; i++) {
+  for (let i = 0; i < 10; i++) {
     if (i > 0) await page.keyboard.press('Tab');
     const [name, outline] = await focused();
     if (i > 0) assert.notEqual(outline, 'none', `the focus shows on ${name}`);
     order.push(name);
-    if (name === 'Figures') await page.keyboard.press('Enter');
+    if (name === 'Settings' || name === 'Figures') await page.keyboard.press('Enter');
   }
-  assert.deepEqual(order, ['Microphone', 'Play sample', 'Figures', 'Coefficients', 'Speaking style']);
-  for (const role of /** @type {const} */ (['button', 'radio', 'combobox', 'img', 'status'])) {
-    for (const target of await page.getByRole(role).all()) {
-      assert.match(await target.ariaSnapshot(), /"\S.*"|: \S/, `a ${role} without a name`);
+  const sections = ['Avatar', 'Speaking style', 'Channels', 'Sound', 'Recording', 'Figures'];
+  assert.deepEqual(order, ['Microphone', 'Play sample', 'Settings', ...sections, 'Coefficients']);
+  for (const title of sections) {
+    await open(title);
+    if (title === 'Figures') await open(title); // the Tab key's Enter had opened it
+    for (const role of /** @type {const} */ ([
+      ...['button', 'radio', 'combobox', 'slider', 'checkbox', 'img', 'status'],
+    ])) {
+      for (const target of await page.getByRole(role).all()) {
+        assert.match(await target.ariaSnapshot(), /"\S.*"|: \S/, `a ${role} without a name in ${title}`);
+      }
     }
   }
   assert.equal(await page.getByRole('heading', { level: 1 }).count(), 1);
   assert.equal(await page.locator('html').getAttribute('lang'), 'en');
-  await page.getByText('Figures').click();
+  await closeSections();
   assert.deepEqual(page.complaints(), []);
 });
 
 test('nothing is cut off on a phone', async () => {
-  await page.getByText('Figures').click();
   for (const [width, height] of [
     [360, 640],
     [390, 844],
     [740, 360],
   ]) {
     await page.setViewportSize({ width, height });
-    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-    assert.ok(overflow <= 0, `scrolls sideways by ${overflow} px at ${width}`);
-    for (const target of await page.locator('button:visible, summary, select, #status').all()) {
-      const box = /** @type {any} */ (await target.boundingBox());
-      assert.ok(box.x >= 0 && box.x + box.width <= width, `within ${width} px`);
-      if ((await target.getAttribute('id')) !== 'status')
-        assert.ok(box.height >= 40, 'big enough for a finger');
+    for (const title of ['Avatar', 'Speaking style', 'Channels', 'Sound', 'Recording', 'Figures']) {
+      await open(title);
+      if (title === 'Avatar') await page.locator('#mapping > summary').click();
+      const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      assert.ok(overflow <= 0, `scrolls sideways by ${overflow} px at ${width}`);
+      const inside = await page.locator('#panel').evaluate((panel) => panel.scrollWidth - panel.clientWidth);
+      assert.ok(inside <= 0, `${title} scrolls sideways by ${inside} px at ${width}`);
+      for (const target of await page.locator('button:visible, #panel > summary, #status').all()) {
+        const box = /** @type {any} */ (await target.boundingBox());
+        assert.ok(box.x >= 0 && box.x + box.width <= width, `within ${width} px`);
+        if ((await target.getAttribute('id')) !== 'status')
+          assert.ok(box.height >= 40, 'big enough for a finger');
+      }
     }
+    await closeSections();
   }
-  await page.getByText('Figures').click();
   await page.setViewportSize({ width: 480, height: 360 });
   assert.deepEqual(page.complaints(), []);
 });

@@ -61,12 +61,14 @@ export function freePort() {
 /**
  * Starts the server and waits until it is ready.
  * @param {number} port
+ * @param {string} [cwd] the folder that it is started in
  * @returns {Promise<{stop: () => Promise<void>}>}
  */
-export async function startServer(port) {
+export async function startServer(port, cwd = REPOSITORY) {
   const code = 'import sys; from streamer.cli.main import main; sys.exit(main())';
   const child = spawn(process.env.PYTHON ?? 'python3', ['-c', code, 'serve', '--port', String(port)], {
-    cwd: REPOSITORY,
+    cwd,
+    env: { ...process.env, PYTHONPATH: REPOSITORY },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let said = '';
@@ -121,9 +123,10 @@ export function startBrowser(microphone) {
  * from the mesh is the same whether or not it is drawn, so only tests that ask for pictures get them.
  * @param {import('playwright-core').Browser} browser
  * @param {string} address
- * @param {import('playwright-core').BrowserContextOptions & {pictures?: boolean}} [options]
+ * @param {import('playwright-core').BrowserContextOptions & {pictures?: boolean, isConnected?: boolean}} [options]
+ *   `isConnected`: false does not wait for the connection, which a watcher may not get yet
  */
-export async function openPage(browser, address, { pictures = false, ...options } = {}) {
+export async function openPage(browser, address, { pictures = false, isConnected = true, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 480, height: 360 }, ...options });
   const page = await context.newPage();
   if (!pictures) {
@@ -145,7 +148,11 @@ export async function openPage(browser, address, { pictures = false, ...options 
   });
   page.on('pageerror', (error) => complaints.push(String(error)));
   await page.goto(address);
-  await page.waitForFunction(() => globalThis.diffspeaker?.connection.state === 'open');
+  await page.waitForFunction(
+    (mustBeOpen) =>
+      globalThis.diffspeaker && (!mustBeOpen || globalThis.diffspeaker.connection.state === 'open'),
+    isConnected,
+  );
   return Object.assign(page, { complaints: () => complaints.filter(isOurs) });
 }
 
@@ -178,7 +185,8 @@ export async function startReading(page) {
     let next = 0;
     setInterval(() => {
       const { buffer } = face;
-      if (face.take) globalThis.loudness.push({ ptsS: face.take.levelPtsS, level: face.take.level });
+      const sent = globalThis.diffspeaker.talk.take;
+      if (sent) globalThis.loudness.push({ ptsS: sent.levelPtsS, level: sent.level });
       if (!buffer) return;
       const now = `${face.welcome.session} ${buffer.epoch}`;
       if (now !== take) next = 0;
@@ -189,7 +197,7 @@ export async function startReading(page) {
         const ptsS = next / buffer.frameRateHz;
         buffer.at(ptsS, face.out);
         if (face.vertices) stage.setVertices(face.out);
-        else stage.setCoefficients(face.channels, face.out);
+        else stage.apply(face.channels, face.out);
         const [gapMm, blink] = [stage.readLipGap(), lid < 0 ? Number.NaN : face.out[lid]];
         globalThis.readings.push({ take, frame: next, ptsS, gapMm, blink });
       }
