@@ -297,3 +297,28 @@ def test_a_ledger_keeps_what_was_finished(tmp_path: Path) -> None:
 def test_a_page_without_a_place_for_a_block_is_refused() -> None:
     with pytest.raises(ValueError, match="no block for attention"):
         page.rewritten("# Nothing here\n")
+
+
+def test_the_pages_tables_are_the_committed_runs() -> None:
+    text = page.PAGE.read_text()
+    assert page.rewritten(text) == text
+
+
+def test_the_pages_answers_hold_in_the_committed_runs() -> None:
+    found = page.load("attention")
+
+    def error(kind: str, share: float) -> tuple[float, float, float]:
+        return attention.over_seeds(found, "lve_mm2", frames=LONG.segment_frames, attention=kind, share=share)
+
+    assert error("biased", 0.05)[2] < error("plain", 1.0)[1], "every seed of a twentieth beats all of it"
+    times = {(r["method"], r["seconds"]): r for r in page.load("parallel")["runs"]}
+    for seconds in parallel.LENGTHS_S:
+        cached = times["frame by frame, cached", seconds]["cpu_s"]
+        assert 3.5 < cached / times["parallel, 2 steps", seconds]["cpu_s"] < 12.5
+        assert 2 < times["parallel, 50 steps", seconds]["cpu_s"] / cached < 7.5
+    assert times["frame by frame", 60]["cpu_s"] > 60 > times["streaming, 2 steps", 60]["cpu_s"]
+    runs = page.load("liveliness")
+    centre = {"guidance": 1.0, "noise_scale": 1.0}
+    one, many = (liveliness.find(runs, model="coupled", steps=n, **centre) for n in (1, 50))
+    assert one["lve_mm2"] < many["lve_mm2"] and one["blinks_per_minute"] < many["blinks_per_minute"]
+    assert liveliness.find(runs, model="uncoupled", steps=1, **centre)["blinks_per_minute"] == 0

@@ -37,7 +37,10 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"numpy", "torch", "onnx", "onnxruntime", "onnxscript", "transformers", "msgspec", "soundfile"}
         | {"safetensors", "scipy", "PIL", "pygltflib", "tqdm"},
     ),
-    "clients/python": ({"streamer.contract", "diffspeaker_client"}, {"numpy", "msgspec", "websockets"}),
+    "clients/python": (
+        {"streamer.contract", "diffspeaker_client"},
+        {"numpy", "msgspec", "websockets", "soundfile", "sounddevice", "pythonosc", "tqdm"},
+    ),
 }
 # Training knows nothing of the server. Two of its commands look at what ships, and so may run it: the picture
 # a person judges, and the figures of the model card.

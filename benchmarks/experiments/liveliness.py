@@ -183,6 +183,14 @@ def find(result: dict[str, Any], **identity: Any) -> dict[str, Any]:
     raise KeyError(f"no run with {identity}")
 
 
+def swept(result: dict[str, Any], **identity: Any) -> dict[str, Any] | None:
+    """``find``, or None where that setting was not run."""
+    try:
+        return find(result, **identity)
+    except KeyError:
+        return None
+
+
 def plot(result: dict[str, Any]) -> Figure:
     """Every figure against every knob."""
     figure = Figure(figsize=(10, 10), layout="constrained")
@@ -190,8 +198,10 @@ def plot(result: dict[str, Any]) -> Figure:
     for (name, label), row in zip(ROWS, axes, strict=True):
         for knob, ax in zip(SWEEPS, row, strict=True):
             for model in LESSONS:
-                values = [find(result, model=model, **{**CENTRE, knob: v})[name] for v in SWEEPS[knob]]
-                ax.plot(SWEEPS[knob], values, "o-", markersize=4, color=COLOURS[model], label=model)
+                runs = {v: swept(result, model=model, **{**CENTRE, knob: v}) for v in SWEEPS[knob]}
+                points = [(v, run[name]) for v, run in runs.items() if run is not None]
+                if len(points) > 1:  # a knob that was not turned has the point of its centre alone
+                    ax.plot(*zip(*points, strict=True), "o-", markersize=4, color=COLOURS[model], label=model)
             ax.axhline(
                 find(result, model="lesson")[name], color="#777777", linestyle="--", label="the lessons"
             )
@@ -232,7 +242,8 @@ def table(result: dict[str, Any]) -> str:
     for setting in settings(list(SWEEPS)):
         turned = [k for k in CENTRE if setting[k] != CENTRE[k]]
         title = ", ".join(f"{TITLES[k]} {setting[k]:g}" for k in turned or CENTRE)
-        lines += [_row(f"{model}: {title}", find(result, model=model, **setting)) for model in LESSONS]
+        runs = {model: swept(result, model=model, **setting) for model in LESSONS}
+        lines += [_row(f"{model}: {title}", run) for model, run in runs.items() if run is not None]
     default = [run for run in result["runs"] if run["model"] == "default"]
     if default:
         lines += ["", "The default model's teacher, in windows of 24 frames without a prefix:", "", *_HEAD]

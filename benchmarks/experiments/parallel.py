@@ -267,7 +267,7 @@ def plot(result: dict[str, Any]) -> Figure:
         ax.grid(alpha=0.25)
         ax.spines[["top", "right"]].set_visible(False)
     lengths = curve(result, METHODS[0], "cpu_s")[0]
-    axes[0].loglog(lengths, lengths, color="#999999", linewidth=1, label="real time")
+    axes[0].plot(lengths, lengths, color="#999999", linewidth=1, label="real time")
     axes[0].set_ylabel("seconds of one core, without the audio encoder")
     axes[0].legend(frameon=False, fontsize=8)
     return figure
