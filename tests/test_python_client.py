@@ -293,6 +293,14 @@ def test_a_stream_that_is_over_goes_to_rest_and_then_falls_silent() -> None:
     assert playback.is_silent and playback.due(1011) is None
 
 
+def test_the_face_at_rest_is_shown_at_the_same_rate() -> None:
+    playback = Playback(60)
+    live(playback, 1)
+    playback.end()
+    seen = list(faces(playback, 1010, from_s=1001))
+    assert len(seen) > 70 and playback.skipped == 0
+
+
 def test_a_stream_that_stalls_keeps_sending_its_last_face_and_then_rests() -> None:
     playback = Playback()
     live(playback, 1)

@@ -85,8 +85,10 @@ async def connect(
 
 
 async def _greet(socket: ClientConnection, hello: wire.Hello) -> Face:
-    try:
+    # A server that refuses before it reads the hello has closed already; what it said is still to come.
+    with contextlib.suppress(ConnectionClosed):
         await socket.send(wire.encode_message(hello))
+    try:
         first = await socket.recv()
     except ConnectionClosed as closed:
         raise exchange.closed_early(closed) from closed

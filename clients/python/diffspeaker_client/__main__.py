@@ -1,0 +1,7 @@
+"""``python -m diffspeaker_client`` is ``diffspeaker-client``."""
+
+import sys
+
+from diffspeaker_client.cli.main import main
+
+sys.exit(main())

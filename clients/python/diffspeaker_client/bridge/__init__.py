@@ -1,0 +1,1 @@
+"""Streams into the tools that people already use: VMC, Live Link Face, iFacialMocap."""

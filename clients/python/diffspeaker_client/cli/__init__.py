@@ -1,0 +1,1 @@
+"""``diffspeaker-client``: one file per command."""
