@@ -85,7 +85,7 @@ def load(path: Path) -> DiffSpeaker:
     return net
 
 
-def rows(run: Path) -> dict[str, TorchBackend]:
+def rows(run: Path, teacher_steps: Sequence[int] = TEACHER_STEPS) -> dict[str, TorchBackend]:
     """The samplers to compare, the most careful first."""
     teacher, student = load(run / "teacher.safetensors"), load(run / "student.safetensors")
 
@@ -95,7 +95,7 @@ def rows(run: Path) -> dict[str, TorchBackend]:
     def few(steps: int) -> Sampler:
         return lambda denoise, noise: few_steps(denoise, noise, SCHEDULES[steps])
 
-    table = {f"teacher, {n} steps": TorchBackend(teacher, many(n)) for n in TEACHER_STEPS}
+    table = {f"teacher, {n} steps": TorchBackend(teacher, many(n)) for n in teacher_steps}
     return table | {
         f"student, {n} steps": TorchBackend(student, few(n)) for n in sorted(SCHEDULES, reverse=True)
     }
@@ -188,6 +188,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("corpus", type=Path, help="folder of Ogg files and *.jsonl with phone times")
     parser.add_argument("--bundle", type=Path, help="whose rig and timing are used (the default one)")
     parser.add_argument("--count", type=int, default=40, help="held-out utterances (%(default)s)")
+    parser.add_argument(
+        "--teacher-steps", default="50,8", help="of the teacher's rows; fifty take half an hour (%(default)s)"
+    )
     parser.add_argument("--json", type=Path, help="write the table here")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
@@ -197,7 +200,7 @@ def main(argv: list[str] | None = None) -> int:
     held_out = [u for u in read_corpus(options.corpus) if is_held_out(str(u["voice"]))]
     chosen: list[Any] = held_out[:: max(1, len(held_out) // options.count)][: options.count]
     clips = [soundfile.read(options.corpus / u["audio"], dtype="float32")[0] for u in chosen]
-    backends = rows(options.run)
+    backends = rows(options.run, [int(n) for n in options.teacher_steps.split(",")])
     table = {label: measure(b, chosen, clips, bundle, face, label) for label, b in backends.items()}
     times = milliseconds(backends, bundle)
     first = next(iter(backends))
