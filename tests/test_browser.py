@@ -30,7 +30,8 @@ def _missing() -> str | None:
     "file",
     [
         pytest.param("page.browser.js", id="moves_its_lips_with_the_speech_and_closes_them_in_silence"),
-        pytest.param("avatars.browser.js", id="wears_avatars_and_is_heard_recorded_and_embedded"),
+        pytest.param("avatars.browser.js", id="wears_other_peoples_avatars"),
+        pytest.param("uses.browser.js", id="is_heard_in_time_recorded_and_embedded"),
     ],
 )
 def test_the_face_in_a_browser(file: str) -> None:
