@@ -351,6 +351,24 @@ def test_what_waits_together_is_denoised_together_earliest_deadline_first():
     assert gated.batches == [1, 2, 1]
 
 
+def test_two_backends_compute_side_by_side_and_share_what_waits():
+    results, gated = Results(), [GatedBackend(MANIFEST), GatedBackend(MANIFEST)]
+    with InferenceThread(gated, max_batch=8, clock=lambda: 0.0) as thread:
+        for name in "ab":
+            thread.submit(name, request_of(MANIFEST), 1.0, results)
+        for backend in gated:
+            assert backend.entered.acquire(timeout=30), "each has a window of its own"
+        for number in range(5):
+            thread.submit(f"later {number}", request_of(MANIFEST, number), 2.0, results)
+        for backend in gated:
+            backend.gate.release(9)
+        outcomes = results.wait(7)
+    assert all(outcome.error is None for outcome in outcomes)
+    assert gated[0].batches[0] == gated[1].batches[0] == 1
+    assert sum(sum(backend.batches) for backend in gated) == 7
+    assert thread.backend is gated[0]
+
+
 def test_a_session_can_submit_its_next_window_from_the_callback():
     results, fake = Results(), fakes.FakeBackend(MANIFEST)
     with InferenceThread(fake) as thread:

@@ -132,3 +132,11 @@ def test_every_request_is_denoised_once_and_no_earlier_deadline_is_passed_over(r
             assert waiting.pop(ticket.session_id) == ticket.deadline
         assert all(left >= batch[-1].deadline for left in waiting.values())
     assert scheduler.next_batch(0.0) == []
+
+
+def test_what_waits_is_shared_out_among_those_that_could_begin():
+    scheduler = Scheduler(max_batch=8)
+    for number in range(5):
+        scheduler.submit(f"{number}", None, float(number), now=0.0)
+    assert names(scheduler.next_batch(0.0, share=2)) == ["0", "1", "2"]
+    assert names(scheduler.next_batch(0.0, share=1)) == ["3", "4"]

@@ -10,7 +10,7 @@ import pytest
 from streamer.cli.main import main
 from streamer.cli.serve import ServeOptions
 from streamer.engine.bundle import Bundle
-from streamer.engine.tuning import Row, choose, measure, requests_of
+from streamer.engine.tuning import Row, choose, measure, requests_of, workers_of
 from tests import fakes
 
 HOP_MS = 200 / 3
@@ -34,6 +34,9 @@ def test_the_most_windows_per_second_win_with_the_largest_batch_that_fits_half_a
 
 def test_a_few_percent_are_not_worth_another_thread_but_more_are() -> None:
     one = [row("int8", 1, 1, 5.0), row("int8", 1, 4, 16.0)]
+    two_workers = choose([*one, row("int8", 2, 1, 4.0), row("int8", 2, 4, 11.0)], HOP_MS, cores=2)
+    assert two_workers.threads == 1, "two windows on a core each are done sooner than both on two"
+    assert workers_of(two_workers, 2) == 2 and workers_of(row("int8", 2, 1, 4.0), 2) == 1
     assert choose([*one, row("int8", 2, 1, 4.8), row("int8", 2, 4, 15.0)], HOP_MS).threads == 1
     assert choose([*one, row("int8", 2, 1, 4.8), row("int8", 2, 4, 10.0)], HOP_MS).threads == 2
 
@@ -75,7 +78,8 @@ def test_the_command_writes_a_file_that_serve_understands(
     table = tomllib.loads(out.read_text())["serve"]
     assert table["provider"] == "cpu" and table["variant"] in ("fp32", "int8")
     options = parse(ServeOptions, ["--config", str(out)], "diffspeaker serve", "")
-    assert (options.threads, options.max_batch) == (table["threads"], table["max_batch"])
+    chosen = (options.workers, options.threads, options.max_batch)
+    assert chosen == (table["workers"], table["threads"], table["max_batch"])
     assert main(["tune", "--bundle", str(folder), "-o", str(out)]) != 0
     assert "--overwrite" in capsys.readouterr().err
     assert main(["tune", "--bundle", str(folder), "-o", "-"]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from streamer.core.options import parse_style
 from streamer.engine.backend import OnnxBackend
 from streamer.engine.bundle import Bundle
 from streamer.engine.inference_thread import InferenceThread
-from streamer.engine.providers import named_providers
+from streamer.engine.providers import CPU, named_providers
 from streamer.server import loop
 from streamer.server.app import Address, serve_until
 from streamer.server.doors import doors
@@ -72,7 +73,13 @@ class ServeOptions:
     variant: str | None = option(
         None, "how it computes: fp32, fp16, int8; by default each provider's best", metavar="NAME"
     )
-    threads: int | None = option(None, "threads for the model; `diffspeaker tune` measures", minimum=1)
+    threads: int = option(1, "threads of each worker; `diffspeaker tune` measures", minimum=1)
+    workers: int | None = option(
+        None,
+        "batches that are denoised side by side, a core each; by default up to 4, and 1 on a GPU",
+        minimum=1,
+        maximum=64,
+    )
     max_batch: int = option(8, "the most windows that are denoised together", minimum=1, maximum=256)
     late_windows: str = option(
         "join",
@@ -126,14 +133,14 @@ def run(argv: list[str]) -> int:
         print(f"DiffSpeaker Live is at {address.page}{query}  (Ctrl-C stops it)", flush=True)
 
     bundle = Bundle.load(options.bundle)
-    backend = OnnxBackend(
-        bundle,
-        providers=None if options.provider is None else named_providers(options.provider),
-        threads=options.threads,
-        variant=options.variant,
-    )
-    backend.warm_up(options.max_batch)
-    with InferenceThread(backend, max_batch=options.max_batch) as thread:
+    providers = None if options.provider is None else named_providers(options.provider)
+    backends = [OnnxBackend(bundle, providers, options.threads, options.variant)]
+    usual = min(4, os.cpu_count() or 1) if backends[0].provider == CPU else 1
+    while len(backends) < (options.workers or usual):
+        backends.append(OnnxBackend(bundle, providers, options.threads, options.variant))
+    for backend in backends:
+        backend.warm_up(options.max_batch)
+    with InferenceThread(backends, max_batch=options.max_batch) as thread:
         loop.run(
             lambda stop: serve_until(stop, settings, bundle, thread, microphone=microphone, on_ready=on_ready)
         )

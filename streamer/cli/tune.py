@@ -13,7 +13,7 @@ from streamer.contract.errors import FaceError
 from streamer.engine.backend import available_providers
 from streamer.engine.bundle import Bundle
 from streamer.engine.providers import CPU, named_providers, preferred_providers, short
-from streamer.engine.tuning import BATCHES, ROUNDS, Row, choose, measure
+from streamer.engine.tuning import BATCHES, ROUNDS, Row, choose, measure, workers_of
 
 DESCRIPTION = """Times the model with every variant, thread count and batch size, and writes the best for
 `diffspeaker serve` into a file. Takes about a minute; leave the machine alone meanwhile.
@@ -49,8 +49,9 @@ def run(argv: list[str]) -> int:
         rows = measure(bundle, threads, providers, variants, on_row=bar.update)
     timing = bundle.manifest.timing
     hop_ms = timing.grid().hop_ms(timing.hop.default_frames)
-    best = choose(rows, hop_ms)
-    text = _toml(best, rows, hop_ms)
+    cores = os.cpu_count() or 1
+    best = choose(rows, hop_ms, cores)
+    text = _toml(best, rows, hop_ms, workers_of(best, cores))
     if printed:
         print(text, end="")
         return 0
@@ -72,17 +73,15 @@ def _thread_counts(cores: int) -> list[int]:
     return counts
 
 
-def _speakers(row: Row, hop_ms: float) -> int:
-    return int(row.windows_per_s * hop_ms / 1000)
-
-
-def _toml(best: Row, rows: list[Row], hop_ms: float) -> str:
+def _toml(best: Row, rows: list[Row], hop_ms: float, workers: int) -> str:
+    speakers = int(best.windows_per_s * hop_ms / 1000)
     return (
-        f"# Written by `diffspeaker tune`: {best.windows_per_s:.0f} windows a second, the model's part of\n"
-        f"# {_speakers(best, hop_ms)} speakers, of {len(rows)} settings that were timed.\n"
+        f"# Written by `diffspeaker tune`: {best.windows_per_s:.0f} windows a second for each worker, the\n"
+        f"# model's part of {speakers} speakers; {len(rows)} settings were timed.\n"
         "[serve]\n"
         f'provider = "{short(best.provider)}"\n'
         f'variant = "{best.variant}"\n'
+        f"workers = {workers}\n"
         f"threads = {best.threads}\n"
         f"max_batch = {best.batch}\n"
     )

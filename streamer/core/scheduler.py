@@ -82,13 +82,17 @@ class Scheduler(Generic[Request]):
         self._waiting[session_id] = ticket
         heapq.heappush(self._heap, (deadline, next(self._order), ticket))
 
-    def next_batch(self, now: float) -> list[Ticket[Request]]:
-        """The requests to denoise now, earliest deadline first; empty where none is or it pays to wait."""
+    def next_batch(self, now: float, share: int = 1) -> list[Ticket[Request]]:
+        """The requests to denoise now, earliest deadline first; empty where none is or it pays to wait.
+
+        ``share`` is how many could begin a batch now: each takes its part of what waits.
+        """
         wake = self.wake_at()
         if wake is None or now < wake:
             return []
         batch: list[Ticket[Request]] = []
-        while self._heap and len(batch) < self.max_batch:
+        most = min(self.max_batch, -(-len(self._waiting) // max(1, share)))
+        while self._heap and len(batch) < most:
             ticket = heapq.heappop(self._heap)[2]
             if self._waiting.get(ticket.session_id) is not ticket:
                 continue  # cancelled

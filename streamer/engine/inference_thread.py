@@ -1,9 +1,12 @@
-"""The one thread that computes: it owns the scheduler, denoises its batches, and calls back with each result.
+"""The thread that computes: it owns the scheduler, denoises its batches, and calls back with each result.
 
 Sockets live on an event loop and a graph blocks for tens of milliseconds, so the two meet here. ``submit``
 and ``cancel`` may be called from any thread; ``on_done`` is called on this one (a server wraps it in
 ``loop.call_soon_threadsafe``). A batch that fails is reported to the sessions in it and to nobody else;
 nothing that a backend or a callback raises ends the thread. It is no daemon: whoever starts it stops it.
+
+On a processor with several cores several threads compute side by side, each with a backend of its own: two
+windows on a core each are done sooner than both on two. What waits is shared out among those that are idle.
 
 The clock is injected, so that tests own the time.
 """
@@ -13,7 +16,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -64,7 +67,7 @@ class InferenceThread:
     """A backend behind a queue; use it as a context manager, or call ``start`` and ``stop``.
 
     Args:
-        backend: computes the batches.
+        backend: computes the batches; several compute side by side, a thread each.
         max_batch: the largest batch.
         fill_wait_s: how long a batch may wait for company; see ``Scheduler``.
         clock: monotonic seconds; deadlines are on it.
@@ -72,22 +75,26 @@ class InferenceThread:
 
     def __init__(
         self,
-        backend: Backend,
+        backend: Backend | Sequence[Backend],
         max_batch: int = 8,
         fill_wait_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._backend = backend
+        self._backends = list(backend) if isinstance(backend, Sequence) else [backend]
+        self._idle = len(self._backends)
         self._clock = clock
         self._changed = threading.Condition()  # guards the scheduler and _stopping
         self._scheduler: Scheduler[_Job] = Scheduler(max_batch, fill_wait_s)
         self._stopping = False
-        self._thread = threading.Thread(target=self._loop, name="inference")
+        self._threads = [
+            threading.Thread(target=self._loop, args=(one,), name=f"inference {number}")
+            for number, one in enumerate(self._backends)
+        ]
 
     @property
     def backend(self) -> Backend:
-        """What computes."""
-        return self._backend
+        """What computes, the first of several that are alike."""
+        return self._backends[0]
 
     def __enter__(self) -> Self:
         self.start()
@@ -111,16 +118,18 @@ class InferenceThread:
             return len(self._scheduler)
 
     def start(self) -> None:
-        """Starts the thread."""
-        self._thread.start()
+        """Starts the thread, or all of them."""
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Finishes the batch in flight, answers what waits with ``shutting_down``, and joins the thread."""
         with self._changed:
             self._stopping = True
-            self._changed.notify()
-        if self._thread.ident is not None:
-            self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
 
     def submit(self, session_id: str, request: WindowRequest, deadline: float, on_done: OnDone) -> None:
         """Queues a session's request, at most one at a time.
@@ -142,13 +151,13 @@ class InferenceThread:
 
     # ---- on the thread ----
 
-    def _loop(self) -> None:
+    def _loop(self, backend: Backend) -> None:
         while batch := self._next_batch():
             started = self._clock()
             motions: F32 | None = None
             error: FaceError | None = None
             try:
-                motions = self._backend.infer([ticket.request.request for ticket in batch])
+                motions = backend.infer([ticket.request.request for ticket in batch])
             except FaceError as refusal:
                 error = refusal
             except Exception as unexpected:
@@ -156,6 +165,7 @@ class InferenceThread:
                 error = FaceError("inference_failed", f"The model failed: {unexpected}.")
             compute_s = self._clock() - started
             with self._changed:
+                self._idle += 1
                 wanted = [self._scheduler.done(ticket.session_id) for ticket in batch]
             for row, ticket in enumerate(batch):
                 if wanted[row]:
@@ -168,8 +178,9 @@ class InferenceThread:
         with self._changed:
             while not self._stopping:
                 now = self._clock()
-                batch = self._scheduler.next_batch(now)
+                batch = self._scheduler.next_batch(now, share=self._idle)
                 if batch:
+                    self._idle -= 1
                     return batch
                 wake = self._scheduler.wake_at()
                 self._changed.wait(None if wake is None else max(0.0, wake - now))

@@ -3,8 +3,8 @@
 Every setting computes real windows of a session for a fraction of a second, and the settings take turns for a
 few rounds, so that what else the machine does disturbs all alike. The choice:
 
-1. the variant and the thread count with the most windows per second at their best batch; of those within 10 %
-   of the best, the one with the fewest threads, because the event loop needs a core too;
+1. the variant and the thread count with the most windows per second at their best batch, times the workers
+   that have room side by side; of those within 10 % of the best, the one with the fewest threads;
 2. then the largest batch that takes at most half a hop, so that no speaker waits longer for the others.
 """
 
@@ -21,6 +21,7 @@ from streamer.core.options import SessionOptions
 from streamer.core.session import Session, WindowRequest
 from streamer.engine.backend import OnnxBackend
 from streamer.engine.bundle import Bundle
+from streamer.engine.providers import CPU
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 ROUNDS = 5
@@ -104,11 +105,20 @@ def measure(
     ]
 
 
-def choose(rows: Sequence[Row], hop_ms: float) -> Row:
+def workers_of(row: Row, cores: int) -> int:
+    """How many workers of a setting have room side by side; a GPU is one."""
+    return max(1, cores // row.threads) if row.provider == CPU else 1
+
+
+def choose(rows: Sequence[Row], hop_ms: float, cores: int = 1) -> Row:
     """The setting to serve with; its ``batch`` is the largest to allow. See the top for the rules."""
-    best = max(row.windows_per_s for row in rows)
-    good = [row for row in rows if row.windows_per_s >= _NEARLY * best]
-    chosen = min(good, key=lambda row: (row.threads, -row.windows_per_s))
+
+    def rate(row: Row) -> float:
+        return row.windows_per_s * workers_of(row, cores)
+
+    best = max(map(rate, rows))
+    good = [row for row in rows if rate(row) >= _NEARLY * best]
+    chosen = min(good, key=lambda row: (row.threads, -rate(row)))
     same = [row for row in rows if (row.provider, row.variant, row.threads) == _setting(chosen)]
     fitting = [row for row in same if row.batch_ms <= _PART_OF_HOP * hop_ms]
     return max(fitting, key=lambda row: row.batch) if fitting else min(same, key=lambda row: row.batch)
