@@ -51,7 +51,7 @@ async def whole(url: str) -> dict[str, object]:
 
 
 async def interrupted(url: str) -> dict[str, object]:
-    """Of ten seconds that came in a burst, little is shown, then the mouth is at rest; the next word comes."""
+    """Of ten seconds in a burst, little is shown, then the mouth is at rest; the next word comes."""
     sent = [TTSStartedFrame(), *speech(10.0), SleepFrame(0.6), InterruptionFrame(), SleepFrame(0.3)]
     sent += [TTSStartedFrame(), *speech(0.4), TTSStoppedFrame()]
     down, _ = await run_test(FaceProcessor(url), frames_to_send=sent)

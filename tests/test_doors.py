@@ -154,11 +154,13 @@ def test_a_guest_may_watch_and_not_speak_and_no_secret_is_ever_logged(
     gates = Doors(passes=(Pass(b"speaker-speaker-1", "publish"), Pass(b"watcher-watcher-1", "watch")))
 
     async def scenario(place: Place) -> None:
-        async with connect(place.url(), "publish", audio=MONO, token="speaker-speaker-1") as speaker:
-            async with connect(place.url(), token="watcher-watcher-1") as watcher:
-                await say(speaker, fakes.speech(0.5))
-                await speaker.end()
-                assert len(motion(await everything(watcher))) == 15
+        async with (
+            connect(place.url(), "publish", audio=MONO, token="speaker-speaker-1") as speaker,
+            connect(place.url(), token="watcher-watcher-1") as watcher,
+        ):
+            await say(speaker, fakes.speech(0.5))
+            await speaker.end()
+            assert len(motion(await everything(watcher))) == 15
         for role, token in (("publish", "watcher-watcher-1"), ("watch", "guess-guess-guess")):
             with pytest.raises(FaceError, match="not for this role"):
                 async with connect(place.url(), role, audio=MONO, token=token):  # type: ignore[arg-type]

@@ -36,6 +36,7 @@ class Mouth(FrameProcessor):
     """Stands where a transport or an avatar would: prints the mouth."""
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Prints the frames of the face, and passes everything on."""
         await super().process_frame(frame, direction)
         if isinstance(frame, FaceFrame):
             jaw = frame.channels.index("jawOpen")
@@ -81,6 +82,7 @@ async def run(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    """Runs the example."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
         "--url", default="ws://127.0.0.1:8600/v1/streams/bot", help="the stream (%(default)s)"
