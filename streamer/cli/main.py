@@ -20,7 +20,7 @@ from streamer.contract.errors import CODES, FaceError
 
 COMMANDS = {
     "serve": "run the server: speech comes in over a socket or a microphone, a moving face goes out",
-    "animate": "turn speech files into face animation files (.csv or .npz)",
+    "animate": "turn speech files into animation files, films and pictures",
     "token": "make a short-lived token for a browser or a guest",
     "tune": "measure this machine, and write what serve should be started with",
     "info": "show the model bundle, its origin and the processors it can run on",
