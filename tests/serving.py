@@ -73,14 +73,14 @@ class Place:
 Scenario = Callable[[Place], Coroutine[Any, Any, None]]
 
 
-def play(scenario: Scenario, folder: Path, **settings: Any) -> None:
+def play(scenario: Scenario, folder: Path, *, guard_s: float = GUARD_S, **settings: Any) -> None:
     """Runs a scenario against a server of its own."""
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_play(scenario, folder, settings))
+        runner.run(_play(scenario, folder, guard_s, settings))
 
 
-async def _play(scenario: Scenario, folder: Path, settings: dict[str, Any]) -> None:
-    async with asyncio.timeout(GUARD_S), place(folder, **settings) as running:
+async def _play(scenario: Scenario, folder: Path, guard_s: float, settings: dict[str, Any]) -> None:
+    async with asyncio.timeout(guard_s), place(folder, **settings) as running:
         await scenario(running)
 
 
