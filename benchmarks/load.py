@@ -33,7 +33,7 @@ from streamer.contract import wire
 
 SPEECH = Path(__file__).resolve().parents[1] / "clients" / "web" / "sample.wav"
 CHUNK_S = 0.02
-_ADDRESS = re.compile(r"http://([\w.]+):(\d+)")
+_ADDRESS = re.compile(r"http://([\w.]+):(\d+)/\S*\s+\((\d+) speaker")
 _COMPUTE = re.compile(r"compute_ms=([\d.]+)")
 
 
@@ -42,12 +42,13 @@ class Server:
     """A running ``diffspeaker serve``.
 
     Attributes:
-        url: of its streams, without a name. process: to read its processor time. compute_ms: of each window,
-            where it logs at the level ``debug``.
+        url: of its streams, without a name. process: to read its processor time. places: for speakers.
+        compute_ms: of each window, where it logs at the level ``debug``.
     """
 
     url: str
     process: psutil.Process
+    places: int
     compute_ms: list[float] = field(default_factory=list)
 
     def cpu_s(self) -> float:
@@ -87,7 +88,8 @@ async def serving(arguments: Sequence[str], log_level: str = "warning") -> Async
             if not found:
                 await reading
                 raise SystemExit("".join(words) or "The server did not start.")
-            server = Server(f"ws://{found[1]}:{found[2]}/v1/streams/", psutil.Process(child.pid))
+            url = f"ws://{found[1]}:{found[2]}/v1/streams/"
+            server = Server(url, psutil.Process(child.pid), int(found[3]))
             yield server
             child.send_signal(signal.SIGINT)
             await child.wait()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from streamer.cli.config import option, parse
@@ -13,6 +14,7 @@ from streamer.contract.errors import FaceError
 from streamer.core.options import parse_style
 from streamer.engine.backend import OnnxBackend
 from streamer.engine.bundle import Bundle
+from streamer.engine.capacity import measured_capacity
 from streamer.engine.inference_thread import InferenceThread
 from streamer.engine.providers import CPU, named_providers
 from streamer.server import loop
@@ -20,6 +22,8 @@ from streamer.server.app import Address, serve_until
 from streamer.server.doors import doors
 from streamer.server.microphone import STREAM_NAME, Microphone
 from streamer.server.settings import Settings
+
+log = logging.getLogger(__name__)
 
 DESCRIPTION = """Starts the server and prints the address of its page: open it in a browser.
 
@@ -61,9 +65,19 @@ class ServeOptions:
         None, "the manner of speaking; a name, or NAME=0.5,NAME2=0.5 for a mixture", metavar="STYLE"
     )
     seed: int = option(0, "chooses among the many faces that fit; the same seed repeats", minimum=0)
-    max_sessions: int = option(16, "how many may speak at one time", minimum=1)
+    max_sessions: int | None = option(
+        None,
+        "how many may speak at one time; by default what this machine holds, measured at start",
+        minimum=1,
+    )
     max_per_address: int | None = option(
         None, "how many connections one address may have; without it, any number", minimum=1
+    )
+    connects_per_minute: int | None = option(
+        None, "how often one address may connect; without it, any number", minimum=1
+    )
+    bytes_per_s: int | None = option(
+        None, "how much one address may send; what is more is read later", minimum=16_000
     )
     provider: str | None = option(
         None,
@@ -119,18 +133,20 @@ def run(argv: list[str]) -> int:
         certificate=options.certificate,
         private_key=options.private_key,
         max_per_address=options.max_per_address,
+        connects_per_minute=options.connects_per_minute,
+        bytes_per_s=options.bytes_per_s,
         lookahead_ms=options.lookahead_ms,
         hop_ms=options.hop_ms,
         style=None if options.style is None else parse_style(options.style),
         seed=options.seed,
-        max_sessions=options.max_sessions,
         join_late_windows=options.late_windows == "join",
     )
     microphone = Microphone(options.microphone_device) if options.microphone else None
 
     def on_ready(address: Address) -> None:
         query = f"?watch={STREAM_NAME}" if microphone else ""
-        print(f"DiffSpeaker Live is at {address.page}{query}  (Ctrl-C stops it)", flush=True)
+        places = f"{settings.max_sessions} speaker{'s' if settings.max_sessions != 1 else ''} at one time"
+        print(f"DiffSpeaker Live is at {address.page}{query}  ({places}; Ctrl-C stops it)", flush=True)
 
     bundle = Bundle.load(options.bundle)
     providers = None if options.provider is None else named_providers(options.provider)
@@ -140,11 +156,22 @@ def run(argv: list[str]) -> int:
         backends.append(OnnxBackend(bundle, providers, options.threads, options.variant))
     for backend in backends:
         backend.warm_up(options.max_batch)
+    settings = replace(settings, max_sessions=options.max_sessions or _measure(backends, bundle, options))
     with InferenceThread(backends, max_batch=options.max_batch) as thread:
         loop.run(
             lambda stop: serve_until(stop, settings, bundle, thread, microphone=microphone, on_ready=on_ready)
         )
     return 0
+
+
+def _measure(backends: Sequence[OnnxBackend], bundle: Bundle, options: ServeOptions) -> int:
+    """How many speakers these workers hold."""
+    timing = bundle.manifest.timing
+    grid = timing.grid()
+    frames = timing.hop.default_frames if options.hop_ms is None else grid.hop_frames(options.hop_ms)
+    found = measured_capacity(backends, bundle, options.max_batch, grid.hop_ms(frames))
+    log.info("this machine holds %d speakers, by %d workers' pace", found, len(backends))
+    return found
 
 
 def _is_loopback(host: str) -> bool:

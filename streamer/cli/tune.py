@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from streamer.cli.config import option, parse
 from streamer.contract.errors import FaceError
-from streamer.engine.backend import available_providers
+from streamer.engine.backend import OnnxBackend, available_providers
 from streamer.engine.bundle import Bundle
+from streamer.engine.capacity import measured_capacity
 from streamer.engine.providers import CPU, named_providers, preferred_providers, short
 from streamer.engine.tuning import BATCHES, ROUNDS, Row, choose, measure, workers_of
 
@@ -51,7 +52,10 @@ def run(argv: list[str]) -> int:
     hop_ms = timing.grid().hop_ms(timing.hop.default_frames)
     cores = os.cpu_count() or 1
     best = choose(rows, hop_ms, cores)
-    text = _toml(best, rows, hop_ms, workers_of(best, cores))
+    workers = workers_of(best, cores)
+    backends = [OnnxBackend(bundle, [best.provider], best.threads, best.variant) for _ in range(workers)]
+    speakers = measured_capacity(backends, bundle, best.batch, hop_ms, seconds=2.0)
+    text = _toml(best, rows, speakers, workers)
     if printed:
         print(text, end="")
         return 0
@@ -73,17 +77,17 @@ def _thread_counts(cores: int) -> list[int]:
     return counts
 
 
-def _toml(best: Row, rows: list[Row], hop_ms: float, workers: int) -> str:
-    speakers = int(best.windows_per_s * hop_ms / 1000)
+def _toml(best: Row, rows: list[Row], speakers: int, workers: int) -> str:
     return (
-        f"# Written by `diffspeaker tune`: {best.windows_per_s:.0f} windows a second for each worker, the\n"
-        f"# model's part of {speakers} speakers; {len(rows)} settings were timed.\n"
+        f"# Written by `diffspeaker tune`: {best.windows_per_s:.0f} windows a second for a worker alone;\n"
+        f"# {len(rows)} settings were timed. max_sessions is measured with all workers at once.\n"
         "[serve]\n"
         f'provider = "{short(best.provider)}"\n'
         f'variant = "{best.variant}"\n'
         f"workers = {workers}\n"
         f"threads = {best.threads}\n"
         f"max_batch = {best.batch}\n"
+        f"max_sessions = {speakers}\n"
     )
 
 

@@ -90,7 +90,7 @@ async def serving(
             await converse(socket, hub)
 
         context = tls(settings)
-        server = await listen(handle, site, settings, context)
+        server = await listen(handle, hub.knock, site, settings, context)
         if context is not None:
             _reload_on_hangup(context, settings)
         port = server.sockets[0].getsockname()[1]

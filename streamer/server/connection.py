@@ -28,6 +28,7 @@ from streamer.contract import wire
 from streamer.contract.errors import FaceError
 from streamer.core.outbox import Outbox
 from streamer.server.hub import Hub, check_name
+from streamer.server.limits import Guest
 from streamer.server.stream import Stream
 from streamer.server.subscriber import Subscriber
 
@@ -51,7 +52,7 @@ async def converse(socket: ServerConnection, hub: Hub) -> None:
             hub.metrics.errors.labels(error.code).inc()
             await _refuse(socket, error, hub.settings.close_timeout_s)
         else:
-            with hub.taking_part(connection.address):
+            with hub.taking_part(connection.address, connection.guest):
                 await connection.run()
     except ConnectionClosed:
         pass
@@ -71,7 +72,7 @@ async def _greet(socket: ServerConnection, hub: Hub, address: str) -> Connection
         raise FaceError("unsupported_version", "None of the subprotocols offered is spoken here.")
     hello = await _read_hello(socket, hub.settings.hello_timeout_s)
     guest = hub.settings.doors.admit(hello.token, hello.role, name, headers.get("Origin"))
-    hub.check_address(address)
+    hub.limits.check(address, guest)
     if hello.role != "publish":
         _check_output(hello.output, hub)
 
@@ -142,10 +143,10 @@ class Connection:
         stream: Stream,
         subscriber: Subscriber,
         address: str,
-        guest: str,
+        guest: Guest,
     ) -> None:
         self.address = address
-        self._guest = guest
+        self.guest = guest
         self._socket = socket
         self._hub = hub
         self._hello = hello
@@ -157,7 +158,9 @@ class Connection:
         """Reads and writes until the connection is closed."""
         watchers = self._hub.metrics.watchers
         watchers.inc(self._subscriber.output is not None)
-        log.info("%s joined %s as %s (%s)", self.address, self._stream.name, self._hello.role, self._guest)
+        log.info(
+            "%s joined %s as %s (%s)", self.address, self._stream.name, self._hello.role, self.guest.name
+        )
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._write())
@@ -181,6 +184,8 @@ class Connection:
         try:
             while True:
                 message = await self._socket.recv()
+                if wait_s := self._hub.limits.pay(self.address, len(message)):
+                    await asyncio.sleep(wait_s)  # unread, so that TCP slows the sender
                 if self._subscriber.finished.is_set():
                     continue
                 try:

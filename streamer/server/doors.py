@@ -17,6 +17,7 @@ on its own machine.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
 import time
@@ -31,6 +32,7 @@ import jwt
 
 from streamer.contract import wire
 from streamer.contract.errors import FaceError
+from streamer.server.limits import Guest
 
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.IGNORECASE)
 _ROLES = ("publish", "watch", "any")
@@ -40,11 +42,15 @@ SHORTEST_KEY = 32  # bytes of a signing key, as many as HS256's digest has
 
 @dataclass(frozen=True)
 class Pass:
-    """What a secret opens: ``role`` is ``publish``, ``watch`` or ``any``, ``streams`` a pattern."""
+    """What a secret opens: ``role`` is ``publish``, ``watch`` or ``any``, ``streams`` a pattern.
+
+    ``max_connections`` is how many may be open with it at one time; None is no limit.
+    """
 
     secret: bytes
     role: str = "any"
     streams: str = "*"
+    max_connections: int | None = None
 
     def opens(self, role: wire.Role, stream: str) -> bool:
         """Whether it is for this role and stream."""
@@ -71,25 +77,26 @@ class Doors:
         """Whether a token is needed."""
         return bool(self.passes) or self.signing_key is not None
 
-    def admit(self, token: str | None, role: wire.Role, stream: str, origin: str | None) -> str:
-        """Lets a client in or raises ``unauthorized``; returns a name for whom it let in, for the log."""
+    def admit(self, token: str | None, role: wire.Role, stream: str, origin: str | None) -> Guest:
+        """Lets a client in, or raises ``unauthorized``."""
         if not self.asks:
             self._check_origin(origin)
-            return "anybody"
+            return Guest("anybody")
         if token is None:
             raise FaceError("unauthorized", "The token is missing.")
-        given, opened = token.encode(), None
+        given = token.encode()
+        opened: Guest | None = None
         for number, listed in enumerate(self.passes):
             same = hmac.compare_digest(given, listed.secret)
             if same and listed.opens(role, stream):
-                opened = f"token {number + 1}"
+                opened = Guest(f"token {number + 1}", listed.max_connections)
         if opened is None and self.signing_key is not None:
             opened = self._signed(token, role, stream)
         if opened is None:
             raise FaceError("unauthorized", "The token is wrong, or not for this role and stream.")
         return opened
 
-    def _signed(self, token: str, role: wire.Role, stream: str) -> str | None:
+    def _signed(self, token: str, role: wire.Role, stream: str) -> Guest | None:
         assert self.signing_key is not None
         try:
             claims = jwt.decode(
@@ -106,7 +113,12 @@ class Doors:
         pattern = claims.get("streams", "*")
         if not isinstance(pattern, str) or not _allows(str(claims["role"]), role):
             return None
-        return f"signed {str(claims.get('sub', ''))[:64]}" if fnmatchcase(stream, pattern) else None
+        most = claims.get("max_connections")
+        if not (most is None or (isinstance(most, int) and most > 0)) or not fnmatchcase(stream, pattern):
+            return None
+        # Who has no name of its own is told apart by the token itself: a digest, which opens nothing.
+        name = str(claims.get("sub") or hashlib.sha256(token.encode()).hexdigest()[:12])[:64]
+        return Guest(f"signed {name}", most)
 
     def _check_origin(self, origin: str | None) -> None:
         if origin is None or origin in self.allowed_origins or "*" in self.allowed_origins:
@@ -138,6 +150,7 @@ def read_tokens(path: Path) -> tuple[Pass, ...]:
         secret = "correct horse battery staple"
         role = "publish"      # publish, watch or any
         streams = "bot-*"     # * where left out
+        max_connections = 4   # at one time; any number where left out
 
     Raises:
         FaceError: ``bad_config``, with the place and never the secret.
@@ -161,16 +174,20 @@ def _pass(entry: object, place: str) -> Pass:
     def refuse(what: str) -> FaceError:
         return FaceError("bad_config", f"The {place} {what}.", "See the example in SECURITY.md.")
 
-    if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
+    texts = {"secret", "role", "streams"}
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key, ""), str) for key in texts):
         raise refuse("is not a table of texts")
-    unknown = set(entry) - {"secret", "role", "streams"}
+    unknown = set(entry) - texts - {"max_connections"}
     if unknown:
         raise refuse(f"has an unknown key {min(unknown)}")
     if len(entry.get("secret", "")) < _SHORTEST:
         raise refuse(f"needs a secret of at least {_SHORTEST} characters")
     if entry.get("role", "any") not in _ROLES:
         raise refuse(f"has a role that is none of {', '.join(_ROLES)}")
-    return Pass(entry["secret"].encode(), entry.get("role", "any"), entry.get("streams", "*"))
+    most = entry.get("max_connections")
+    if most is not None and (type(most) is not int or most < 1):
+        raise refuse("has a max_connections that is no whole number from 1 on")
+    return Pass(entry["secret"].encode(), entry.get("role", "any"), entry.get("streams", "*"), most)
 
 
 def read_key(path: Path) -> bytes:

@@ -11,7 +11,6 @@ import logging
 import re
 import secrets
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -23,6 +22,7 @@ from streamer.core.session import Session
 from streamer.engine.bundle import Bundle
 from streamer.server.broadcast import Broadcast
 from streamer.server.denoiser import Denoiser
+from streamer.server.limits import Guest, Limits
 from streamer.server.metrics import Metrics
 from streamer.server.settings import Settings
 from streamer.server.stream import Stream
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WARM_UP_WINDOWS, _COLD_WINDOWS = 12, 2
 _MAX_ON_LOOP_S = 0.001
+RETRY_S = 5  # what a speaker is told who found no place
 
 
 class Hub:
@@ -61,7 +62,10 @@ class Hub:
         self._streams: dict[str, Stream] = {}
         self._vertices_off_loop = False
         self._running: set[asyncio.Task[None]] = set()
-        self._connections: Counter[str] = Counter()  # by address
+        self._load = 0.0  # speakers, each at least one; see `_cost`
+        self.limits = Limits(
+            settings.max_per_address, settings.connects_per_minute, settings.bytes_per_s, clock
+        )
         self._idle = asyncio.Event()
         self._idle.set()
         metrics.capacity.set(settings.max_sessions)
@@ -109,12 +113,18 @@ class Hub:
             raise FaceError("shutting_down", "The server takes no new streams.")
         if name in self._streams:
             raise FaceError("stream_taken", f"The stream {name} has a publisher already.")
-        if len(self._streams) >= self.settings.max_sessions:
-            raise FaceError("at_capacity", f"All {self.settings.max_sessions} streams are taken.")
+        options = self._options(audio.sample_rate_hz, hello)
+        cost = self._cost(options)
+        if self._load + cost > self.settings.max_sessions and self._streams:
+            raise FaceError(
+                "at_capacity",
+                f"All {self.settings.max_sessions} places for speakers are taken.",
+                f"Try again in {RETRY_S} s, or on another server.",
+            )
         stream = Stream(
             name,
             secrets.token_hex(8),
-            Session(self.bundle.manifest, self._options(audio.sample_rate_hz, hello)),
+            Session(self.bundle.manifest, options),
             self._denoiser,
             Broadcast(
                 self.bundle,
@@ -130,8 +140,9 @@ class Hub:
             clock=self.clock,
         )
         self._streams[name] = stream
+        self._load += cost
         self._update_idle()
-        task = self._tasks.create_task(self._run(stream), name=f"stream {name}")
+        task = self._tasks.create_task(self._run(stream, cost), name=f"stream {name}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return stream
@@ -144,23 +155,19 @@ class Hub:
         except KeyError:
             raise FaceError("unknown_stream", f"Nobody publishes the stream {name}.") from None
 
-    def check_address(self, address: str) -> None:
-        """Raises ``at_capacity`` where an address has as many connections as it may."""
-        most = self.settings.max_per_address
-        if most is not None and self._connections[address] >= most:
-            raise FaceError("at_capacity", f"This address has {most} connections already.")
+    def knock(self, address: str) -> float:
+        """How many seconds a new connection waits for its handshake; raises ``at_capacity`` to refuse it."""
+        self.limits.knock(address)
+        return self.limits.turn(self._load / self.settings.max_sessions)
 
     @contextlib.contextmanager
-    def taking_part(self, address: str = "") -> Iterator[None]:
+    def taking_part(self, address: str, guest: Guest) -> Iterator[None]:
         """Held by every connection that has a place in a stream, until it is closed."""
-        self._connections[address] += 1
-        self._update_idle()
         try:
-            yield
+            with self.limits.held(address, guest):
+                self._update_idle()
+                yield
         finally:
-            self._connections[address] -= 1
-            if not self._connections[address]:
-                del self._connections[address]
             self._update_idle()
 
     async def idle(self) -> None:
@@ -180,18 +187,28 @@ class Hub:
         for task in self._running:
             task.cancel()
 
-    async def _run(self, stream: Stream) -> None:
+    def _cost(self, options: SessionOptions) -> float:
+        """How many speakers a stream counts as: one with a shorter hop asks for more windows a second."""
+        timing = self.bundle.manifest.timing
+        if self.settings.hop_ms is None:
+            usual = timing.hop.default_frames
+        else:
+            usual = timing.grid().hop_frames(self.settings.hop_ms)
+        return max(1.0, usual / options.hop_frames)
+
+    async def _run(self, stream: Stream, cost: float) -> None:
         log.info("stream %s opened, session %s", stream.name, stream.session_id)
         try:
             await stream.run()
         finally:
             del self._streams[stream.name]
+            self._load = self._load - cost if self._streams else 0.0  # no rounding is left behind
             self._update_idle()
         log.info("stream %s ended after %d frames", stream.name, stream.broadcast.frames)
 
     def _update_idle(self) -> None:
         self.metrics.sessions.set(len(self._streams))
-        if self._streams or self._connections:
+        if self._streams or self.limits.connections:
             self._idle.clear()
         else:
             self._idle.set()

@@ -18,8 +18,9 @@ class Settings:
         doors: who gets in.
         certificate, private_key: PEM files of TLS; None is none.
         lookahead_ms, hop_ms, style, seed: of streams whose hello leaves them out; None is the bundle's.
-        max_sessions: speakers at one time.
-        max_per_address: connections of one address at one time; None is no limit.
+        max_sessions: speakers at one time; one with a shorter hop than usual counts as more.
+        max_per_address: connections of one address at one time. connects_per_minute: new ones of an address.
+        bytes_per_s: what an address may send. None is no limit.
         join_late_windows: whether windows of a live speaker that wait behind each other are denoised as one.
         hello_timeout_s: how long a new connection may take to say hello.
         read_ahead_s: audio held for a speaker who sends faster than the model denoises; beyond it the socket
@@ -44,6 +45,8 @@ class Settings:
     seed: int | None = None
     max_sessions: int = 16
     max_per_address: int | None = None
+    connects_per_minute: int | None = None
+    bytes_per_s: int | None = None
     join_late_windows: bool = True
 
     hello_timeout_s: float = 10.0

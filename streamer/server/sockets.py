@@ -11,11 +11,13 @@ between.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -32,6 +34,7 @@ from streamer.server.settings import Settings
 
 _UNSENT_BYTES = 64 << 10
 _OPEN_TIMEOUT_S = 60.0  # a page's file may take as long on a slow network
+_PENANCE_S, _MOST_PENITENTS = 1.0, 256  # how long a refusal takes, for how many at one time
 # A peer that is gone is noticed within a minute.
 _TCP_OPTIONS = {
     "TCP_NODELAY": 1,
@@ -95,6 +98,7 @@ def load(context: ssl.SSLContext, settings: Settings) -> None:
 
 async def listen(
     converse: Callable[[ServerConnection], Awaitable[None]],
+    knock: Callable[[str], float],
     site: Site,
     settings: Settings,
     context: ssl.SSLContext | None = None,
@@ -102,7 +106,9 @@ async def listen(
     """Opens the port for WebSockets and HTTP.
 
     Args:
-        converse: serves one WebSocket. site: answers HTTP. settings: host, port and bounds.
+        converse: serves one WebSocket.
+        knock: how many seconds an address waits for its handshake; raises what it is refused for.
+        site: answers HTTP. settings: host, port and bounds.
         context: for TLS, as ``tls`` makes it.
 
     Raises:
@@ -113,10 +119,34 @@ async def listen(
         _tune(connection)
         await converse(connection)
 
+    waiting = 0
+
+    async def penance() -> None:
+        # Who is refused at once comes back at once; a few hundred may be kept waiting.
+        nonlocal waiting
+        if waiting >= _MOST_PENITENTS:
+            return
+        waiting += 1
+        try:
+            await asyncio.sleep(_PENANCE_S)
+        finally:
+            waiting -= 1
+
+    async def wait_for_turn(connection: ServerConnection) -> Response | None:
+        peer = connection.remote_address
+        try:
+            await asyncio.sleep(knock(peer[0] if peer else ""))
+        except FaceError as error:
+            await penance()
+            response = connection.respond(HTTPStatus.TOO_MANY_REQUESTS, f"{error.message} {error.hint}\n")
+            response.headers["Retry-After"] = "5"
+            return response
+        return None
+
     async def process_request(connection: ServerConnection, request: Request) -> Response | None:
         is_websocket = request.headers.get("Upgrade", "").lower() == "websocket"
         if is_websocket and request.path.startswith("/v1/streams/"):
-            return None
+            return await wait_for_turn(connection)
         connection.close_timeout = _OPEN_TIMEOUT_S
         return await site.respond(request)
 

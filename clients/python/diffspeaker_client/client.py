@@ -77,11 +77,12 @@ async def connect(
         paced=paced,
     )
     options: dict[str, Any] = {**exchange.SOCKET_OPTIONS, **socket_options}
-    async with open_socket(url, subprotocols=[Subprotocol(wire.SUBPROTOCOL)], **options) as socket:
-        try:
-            yield await _greet(socket, hello)
-        finally:
-            await _close(socket)
+    with exchange.refused_at_the_door():
+        async with open_socket(url, subprotocols=[Subprotocol(wire.SUBPROTOCOL)], **options) as socket:
+            try:
+                yield await _greet(socket, hello)
+            finally:
+                await _close(socket)
 
 
 async def _greet(socket: ClientConnection, hello: wire.Hello) -> Face:

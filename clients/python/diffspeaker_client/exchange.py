@@ -6,12 +6,13 @@ here. Rule: the server's ``error`` message is raised as the ``FaceError`` that i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from streamer.contract import wire
 from streamer.contract.errors import CODES, FaceError
@@ -63,6 +64,18 @@ def welcome_in(message: str | bytes) -> wire.Welcome:
     if not isinstance(event, wire.Welcome):
         raise FaceError("bad_message", f"The server answered with {type(event).__name__}, not a welcome.")
     return event
+
+
+@contextlib.contextmanager
+def refused_at_the_door() -> Iterator[None]:
+    """Turns a server's refusal before the handshake (429) into its ``FaceError``."""
+    try:
+        yield
+    except InvalidStatus as error:
+        if error.response.status_code != 429:
+            raise
+        said = (error.response.body or b"Too many connect.").decode(errors="replace").strip()
+        raise FaceError("at_capacity", said) from None
 
 
 def closed_early(closed: ConnectionClosed) -> FaceError:

@@ -80,7 +80,10 @@ def connect(
         paced=paced,
     )
     options: dict[str, Any] = {**exchange.SOCKET_OPTIONS, "max_queue": None, **socket_options}
-    with open_socket(url, subprotocols=[Subprotocol(wire.SUBPROTOCOL)], **options) as socket:
+    with (
+        exchange.refused_at_the_door(),
+        open_socket(url, subprotocols=[Subprotocol(wire.SUBPROTOCOL)], **options) as socket,
+    ):
         yield _greet(socket, hello)
 
 
