@@ -149,6 +149,32 @@ def fanout(machine: str, facts: Facts) -> str:
     )
 
 
+def overload(machine: str, facts: Facts) -> str:
+    """What those who were admitted feel of those who were not."""
+    titles = {
+        "knock": f"{facts['knock']['clients']} more want to speak, each coming back every second",
+        "reconnect": "one address connects without end",
+        "greedy": f"one of them sends its audio {facts['greedy']['times_real_time']:.0f} times too fast",
+    }
+    times = {row["phase"]: row for row in facts["rows"]}
+    quiet = [times[phase] for phase in times if phase.startswith("quiet")]
+    low, high = min(row["p99_ms"] for row in quiet), max(row["p99_ms"] for row in quiet)
+    body = [
+        [
+            title,
+            *(f"{times[phase][f'{q}_ms']:.0f}" for q in ("p50", "p95", "p99")),
+            f"{facts['ratios'][phase]:.2f}",
+        ]
+        for phase, title in titles.items()
+    ]
+    lost = "every frame came" if facts["every_frame_came"] else "frames were lost"
+    return (
+        f"All {facts['places']} places taken, which the server had measured for itself; {lost}; p99 in the "
+        f"quiet phases {low:.0f} to {high:.0f} ms\n{command('overload', machine, facts)}:\n\n"
+        + rows(["meanwhile", "p50 ms", "p95 ms", "p99 ms", "p99 over the quiet phases beside it"], body)
+    )
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "latency": each("latency", latency),
     "capacity": each("capacity", capacity),
@@ -156,4 +182,5 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "versus_paper": each("versus_paper", versus),
     "engine": each("engine", engine),
     "fanout": each("fanout", fanout),
+    "overload": each("overload", overload),
 }

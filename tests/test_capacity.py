@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import capacity, fanout
+from benchmarks import capacity, fanout, overload
 from benchmarks.capacity import passed, settled_ms, verdicts
 from benchmarks.fanout import summary
 from benchmarks.load import Heard, sample
@@ -56,6 +56,28 @@ def test_speakers_begin_at_different_places_of_the_sample() -> None:
     (one, rate), (other, _) = sample(0.0, 1.0), sample(1.0, 1.0)
     assert len(one) == len(other) == rate
     assert not np.array_equal(one, other)
+
+
+def test_three_are_inside_while_others_knock_reconnect_and_hurry(tmp_path: Path) -> None:
+    folder, path = fakes.write_bundle(tmp_path / "bundle"), tmp_path / "overload.json"
+    serve = f"--bundle {folder} --max-sessions 3"
+    assert overload.main(["--phase-seconds", "1", "--serve", serve, "--json", str(path)]) == 0
+    result = json.loads(path.read_text())
+    assert result["places"] == 3 and result["every_frame_came"]
+    assert [row["frames"] for row in result["rows"]] == [
+        60
+    ] * 7  # of two speakers; the third is the greedy one
+    assert set(result["knock"]["answers"]) == {"at_capacity"} and result["knock"]["clients"] == 15
+    assert result["reconnect"]["answers"]["at_capacity"] > 1
+    assert result["greedy"]["audio_s"] > 1
+    assert set(result["ratios"]) == {"knock", "reconnect", "greedy"}
+
+
+def test_an_instant_has_its_phase() -> None:
+    assert [overload.phase_at(at_s, 10) for at_s in (0, 2.9, 3.1, 13.1, 62.9, 99)] == [
+        *("settle", "settle", "quiet 1", "knock", "greedy", "quiet 4"),
+    ]
+    assert overload.begin_of("knock", 10) == 13 and overload.begin_of("settle", 10) == 0
 
 
 def test_five_watchers_see_every_frame_of_one_speaker(tmp_path: Path) -> None:
