@@ -24,6 +24,7 @@ COMMANDS = {
     "token": "make a short-lived token for a browser or a guest",
     "tune": "measure this machine, and write what serve should be started with",
     "info": "show the model bundle, its origin and the processors it can run on",
+    "doctor": "check what a server needs on this machine, and say what to mend",
 }
 
 HELP = f"""usage: diffspeaker COMMAND [OPTIONS]

@@ -28,6 +28,21 @@ STREAM_NAME = "microphone"
 _MAX_BLOCKS = 512
 
 
+def input_devices() -> list[str]:
+    """The names of this machine's microphones; raises ``no_audio_device`` where PortAudio is missing."""
+    return [device["name"] for device in _sounddevice().query_devices() if device["max_input_channels"] > 0]
+
+
+def _sounddevice() -> Any:
+    try:
+        import sounddevice
+    except OSError as error:  # the package is there, PortAudio is not
+        raise FaceError(
+            "no_audio_device", f"Sound cannot be captured here: {error}.", "Install PortAudio."
+        ) from None
+    return sounddevice
+
+
 class Microphone:
     """An open input device; a context manager that captures while it is entered, on a running event loop.
 
@@ -48,12 +63,7 @@ class Microphone:
 
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        try:
-            import sounddevice
-        except OSError as error:  # the package is there, PortAudio is not
-            raise FaceError(
-                "no_audio_device", f"Sound cannot be captured here: {error}.", "Install PortAudio."
-            ) from None
+        sounddevice = _sounddevice()
         try:
             self.name = sounddevice.query_devices(self._device, "input")["name"]
             self._stream = sounddevice.InputStream(
