@@ -245,7 +245,9 @@ test('a recording is saved as CSV, and as a clip in the avatar’s own file', as
 test('for broadcasting, nothing but the face is painted until the page is hovered', async () => {
   const overlay = await world.openPage(browser, at('?transparent'), { pictures: true });
   const corner = async () => {
-    const png = (await overlay.screenshot({ omitBackground: true, timeout: 120_000 })).toString('base64');
+    // The face fades in; `animations` shows what it fades to.
+    const shot = await overlay.screenshot({ omitBackground: true, animations: 'disabled', timeout: 120_000 });
+    const png = shot.toString('base64');
     return overlay.evaluate(async (text) => {
       const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
       const picture = await createImageBitmap(new Blob([bytes]));
