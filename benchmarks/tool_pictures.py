@@ -293,6 +293,8 @@ async def draw() -> None:
     with tempfile.TemporaryDirectory() as folder:
         began_s, seen = await speak_to_all(Path(folder))
     for name, tool in seen.items():
+        if not tool.at_s:
+            raise SystemExit(f"Nothing arrived at {name}: see docs/{name}.md.")
         names, unit = PLANS[name]
         faces = tool if name == "unity" else seen["livelink"]
         save(tool_figure(began_s, tool, names, unit, faces), name)
@@ -314,4 +316,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

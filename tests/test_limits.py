@@ -290,5 +290,6 @@ def test_who_sends_more_than_agreed_is_still_heard_whole(folder: Path) -> None:
             events = await everything(face)
         np.testing.assert_array_equal(motion(events), place.offline(audio))
         assert any(isinstance(event, wire.Ended) for event in events)
+        assert place.address.hub.limits.remembered == 1
 
     play(scenario, folder, bytes_per_s=12_000)

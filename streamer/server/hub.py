@@ -12,6 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from streamer.core.session import Session
 from streamer.engine.bundle import Bundle
 from streamer.server.broadcast import Broadcast
 from streamer.server.denoiser import Denoiser
-from streamer.server.limits import Guest, Limits
+from streamer.server.limits import RETRY_S, Guest, Limits
 from streamer.server.metrics import Metrics
 from streamer.server.settings import Settings
 from streamer.server.stream import Stream
@@ -32,7 +33,6 @@ log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WARM_UP_WINDOWS, _COLD_WINDOWS = 12, 2
 _MAX_ON_LOOP_S = 0.001
-RETRY_S = 5  # what a speaker is told who found no place
 
 
 class Hub:
@@ -62,7 +62,7 @@ class Hub:
         self._streams: dict[str, Stream] = {}
         self._vertices_off_loop = False
         self._running: set[asyncio.Task[None]] = set()
-        self._load = 0.0  # speakers, each at least one; see `_cost`
+        self._load = Fraction()  # speakers, each at least one; see `_cost`
         self.limits = Limits(
             settings.max_per_address, settings.connects_per_minute, settings.bytes_per_s, clock
         )
@@ -158,7 +158,7 @@ class Hub:
     def knock(self, address: str) -> float:
         """How many seconds a new connection waits for its handshake; raises ``at_capacity`` to refuse it."""
         self.limits.knock(address)
-        return self.limits.turn(self._load / self.settings.max_sessions)
+        return self.limits.turn(float(self._load / self.settings.max_sessions))
 
     @contextlib.contextmanager
     def taking_part(self, address: str, guest: Guest) -> Iterator[None]:
@@ -187,22 +187,22 @@ class Hub:
         for task in self._running:
             task.cancel()
 
-    def _cost(self, options: SessionOptions) -> float:
+    def _cost(self, options: SessionOptions) -> Fraction:
         """How many speakers a stream counts as: one with a shorter hop asks for more windows a second."""
         timing = self.bundle.manifest.timing
         if self.settings.hop_ms is None:
             usual = timing.hop.default_frames
         else:
             usual = timing.grid().hop_frames(self.settings.hop_ms)
-        return max(1.0, usual / options.hop_frames)
+        return max(Fraction(1), Fraction(usual, options.hop_frames))
 
-    async def _run(self, stream: Stream, cost: float) -> None:
+    async def _run(self, stream: Stream, cost: Fraction) -> None:
         log.info("stream %s opened, session %s", stream.name, stream.session_id)
         try:
             await stream.run()
         finally:
             del self._streams[stream.name]
-            self._load = self._load - cost if self._streams else 0.0  # no rounding is left behind
+            self._load -= cost
             self._update_idle()
         log.info("stream %s ended after %d frames", stream.name, stream.broadcast.frames)
 

@@ -2,8 +2,8 @@
 
 - *Connections at one time*, of an address and of a token.
 - *Connections a minute*, of an address: who reconnects without end is refused before the handshake.
-- *Handshakes a second*, of everybody: one costs about as much as a window, so those who knock take turns, the
-  fuller the server the slower, down to ``SLOWEST_PER_S``. Who would wait more than ``LONGEST_S`` is refused.
+- *Handshakes a second*, of everybody: they are work that windows wait behind, so those who knock take turns,
+  the fuller the server the slower, down to ``SLOWEST_PER_S``. Who would wait over ``LONGEST_S`` is refused.
 - *Bytes a second*, of an address: who sends more is read later (TCP tells it so), and slows nobody else.
 
 Rates are buckets: ten seconds' worth may be used at once, and refills as time passes. An address that has not
@@ -22,6 +22,7 @@ from streamer.contract.errors import FaceError
 BURST_S = 10.0
 SLOWEST_PER_S, FASTEST_PER_S = 25.0, 225.0  # handshakes: of a full server, and of an empty one
 LONGEST_S = 5.0
+RETRY_S = 5  # after which somebody who found no place is told to come back
 _FORGET_EVERY = 256  # knocks
 
 
@@ -144,7 +145,7 @@ class Limits:
         wait_s = bucket.take(1.0, now_s)
         if wait_s > LONGEST_S:
             bucket.give_back(1.0)
-            raise FaceError("at_capacity", "Too many connect at once.", f"Try again in {round(LONGEST_S)} s.")
+            raise FaceError("at_capacity", "Too many connect at once.", f"Try again in {RETRY_S} s.")
         return wait_s
 
     def check(self, address: str, guest: Guest) -> None:

@@ -30,6 +30,7 @@ from websockets.typing import Subprotocol
 from streamer.contract import wire
 from streamer.contract.errors import FaceError
 from streamer.server.http import Site
+from streamer.server.limits import RETRY_S
 from streamer.server.settings import Settings
 
 _UNSENT_BYTES = 64 << 10
@@ -139,7 +140,7 @@ async def listen(
         except FaceError as error:
             await penance()
             response = connection.respond(HTTPStatus.TOO_MANY_REQUESTS, f"{error.message} {error.hint}\n")
-            response.headers["Retry-After"] = "5"
+            response.headers["Retry-After"] = str(RETRY_S)
             return response
         return None
 

@@ -183,8 +183,10 @@ namespace DiffSpeaker.ComponentTests
         public void AnAvatarWithoutShapesIsToldOnce()
         {
             var stream = new GameObject("Avatar").AddComponent<FaceStream>();
+            stream.Match();
             Engine(stream, "OnEnable");
             stream.Match();
+            Assert.IsEmpty(Debug.lines, "nothing is known of the stream yet");
             Live(stream).Take(new Arrival
             {
                 Message = new Welcome { Kind = "coefficients", Channels = new[] { "jawOpen" }, Width = 1, FrameRateHz = 30 },

@@ -212,6 +212,7 @@ namespace DiffSpeaker.Unity
         /// <summary>Finds each channel's shapes anew: call it after <see cref="faces"/> or <see cref="gains"/> changed.</summary>
         public void Match()
         {
+            if (face == null || face.Channels.Length == 0) return; // the first frame does it
             channels = face.Channels;
             var renderers = faces.Length > 0 ? faces : GetComponentsInChildren<SkinnedMeshRenderer>();
             shapes = renderers.Select(one => new BlendShapes(one, channels)).Where(one => one.Matched > 0).ToArray();

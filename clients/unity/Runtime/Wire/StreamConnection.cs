@@ -43,7 +43,6 @@ namespace DiffSpeaker.Wire
     {
         const double FirstRetryS = 0.25, LastRetryS = 5;
         const double ClockEveryS = 2, SilenceS = 10;
-        const int LeastBound = 16384; // bytes of audio that may always wait for the socket
 
         static readonly HashSet<string> Lasting = new HashSet<string>
         {
@@ -57,9 +56,7 @@ namespace DiffSpeaker.Wire
         readonly Random random = new Random();
         readonly object gate = new object();
         readonly Inbox inbox = new Inbox();
-        readonly Queue<ArraySegment<byte>> toSend = new Queue<ArraySegment<byte>>();
-        int audioWaiting, audioBound = LeastBound; // bytes
-        SemaphoreSlim sendSignal = new SemaphoreSlim(0);
+        Outbox outbox; // of the present connection
         CancellationTokenSource life;
         double heardS;
         bool ending;
@@ -151,12 +148,7 @@ namespace DiffSpeaker.Wire
         {
             lock (gate)
             {
-                if (State == ConnectionState.Open && !ending && audioWaiting < audioBound)
-                {
-                    audioWaiting += message.Length;
-                    Send(message);
-                    return true;
-                }
+                if (State == ConnectionState.Open && !ending && outbox.TryAdd(message)) return true;
                 Unsent++;
                 return false;
             }
@@ -196,13 +188,7 @@ namespace DiffSpeaker.Wire
 
         void SendText(string text)
         {
-            lock (gate) if (State == ConnectionState.Open) Send(Encoding.UTF8.GetBytes(text));
-        }
-
-        void Send(byte[] message)
-        {
-            toSend.Enqueue(new ArraySegment<byte>(message));
-            sendSignal.Release();
+            lock (gate) if (State == ConnectionState.Open) outbox.Add(text);
         }
 
         // ---- on the pool's threads ----
@@ -240,10 +226,8 @@ namespace DiffSpeaker.Wire
         {
             lock (gate)
             {
+                if (cancelled.IsCancellationRequested) return false;
                 State = ConnectionState.Connecting;
-                toSend.Clear();
-                sendSignal = new SemaphoreSlim(0);
-                audioWaiting = 0;
                 fault = null;
                 ending = false;
                 heardS = NowS;
@@ -258,11 +242,10 @@ namespace DiffSpeaker.Wire
                     watching = WatchOver(own);
                     await socket.ConnectAsync(address, own.Token).ConfigureAwait(false);
                     var wanted = hello();
-                    lock (gate) audioBound = Math.Max(LeastBound, BytesPerS(wanted.Audio));
-                    var greeting = Encoding.UTF8.GetBytes(Messages.Encode(wanted));
-                    await socket.SendAsync(new ArraySegment<byte>(greeting), WebSocketMessageType.Text, true, own.Token)
-                        .ConfigureAwait(false);
-                    sending = SendAll(socket, own.Token);
+                    var waiting = new Outbox(wanted.Audio);
+                    waiting.Add(Messages.Encode(wanted));
+                    lock (gate) outbox = waiting;
+                    sending = SendAll(socket, waiting, own.Token);
                     await ReceiveAll(socket, own.Token).ConfigureAwait(false);
                 }
                 catch (WireException error)
@@ -330,23 +313,14 @@ namespace DiffSpeaker.Wire
             }
         }
 
-        async Task SendAll(ClientWebSocket socket, CancellationToken cancelled)
+        static async Task SendAll(ClientWebSocket socket, Outbox outbox, CancellationToken cancelled)
         {
-            SemaphoreSlim signal;
-            lock (gate) signal = sendSignal;
             while (true)
             {
-                await signal.WaitAsync(cancelled).ConfigureAwait(false);
-                ArraySegment<byte> message;
-                lock (gate)
-                {
-                    if (toSend.Count == 0) continue;
-                    message = toSend.Dequeue();
-                }
-                bool isText = message.Array[0] == '{';
-                var kind = isText ? WebSocketMessageType.Text : WebSocketMessageType.Binary;
-                await socket.SendAsync(message, kind, true, cancelled).ConfigureAwait(false);
-                if (!isText) lock (gate) audioWaiting -= message.Count;
+                var item = await outbox.Next(cancelled).ConfigureAwait(false);
+                var kind = item.IsText ? WebSocketMessageType.Text : WebSocketMessageType.Binary;
+                await socket.SendAsync(new ArraySegment<byte>(item.Bytes), kind, true, cancelled).ConfigureAwait(false);
+                outbox.Sent(item);
             }
         }
 
@@ -374,12 +348,6 @@ namespace DiffSpeaker.Wire
                 fault = error;
                 if (life != null) inbox.Keep(error, NowS);
             }
-        }
-
-        static int BytesPerS(AudioFormat audio)
-        {
-            if (audio == null) return 0;
-            return audio.SampleRateHz * audio.Channels * (audio.Encoding == "f32" ? 4 : 2);
         }
 
         static bool IsLoss(Exception error)

@@ -212,6 +212,20 @@ namespace DiffSpeaker.Tests
         }
 
         [Test]
+        public void AnOutboxThatTheSocketDoesNotEmptyRefusesMoreThanASecondOfAudio()
+        {
+            var outbox = new Outbox(new AudioFormat { SampleRateHz = 16000 });
+            var tenth = new byte[3200];
+            for (int i = 0; i < 10; i++) Assert.IsTrue(outbox.TryAdd(tenth));
+            Assert.IsFalse(outbox.TryAdd(tenth));
+            outbox.Add(Messages.Interrupt);
+            outbox.Sent(outbox.Next(System.Threading.CancellationToken.None).Result);
+            Assert.IsTrue(outbox.TryAdd(tenth));
+            for (int i = 0; i < 9; i++) outbox.Next(System.Threading.CancellationToken.None).Wait();
+            Assert.IsTrue(outbox.Next(System.Threading.CancellationToken.None).Result.IsText);
+        }
+
+        [Test]
         public void TheQuickestAnswerTellsTheClock()
         {
             var clock = new ClockSync();
