@@ -398,6 +398,93 @@ def test_a_failing_batch_is_reported_to_its_sessions_and_the_thread_lives_on(err
     assert results.outcomes[1].error is None
 
 
+class PoisonedBackend(fakes.FakeBackend):
+    """A fake that one window breaks: the one whose first sample is 1."""
+
+    def __init__(self, manifest, poison):
+        super().__init__(manifest)
+        self.poison = poison
+        self.entered = threading.Semaphore(0)
+        self.gate = threading.Semaphore(0)
+
+    def infer(self, requests):
+        self.entered.release()
+        assert self.gate.acquire(timeout=30)
+        motion = super().infer(requests)
+        rows = [row for row, request in enumerate(requests) if request.audio[0] == 1]
+        if rows and self.poison == "raises":
+            raise ValueError("boom")
+        motion[rows] = np.nan
+        return motion
+
+
+@pytest.mark.parametrize("poison", ["raises", "not a number"])
+def test_who_shares_a_batch_with_a_window_that_breaks_the_model_loses_nothing(poison):
+    results, broken, backend = Results(), Results(), PoisonedBackend(MANIFEST, poison)
+    requests = [request_of(MANIFEST, seed) for seed in range(4)]
+    requests[2].audio[0] = 1
+    with InferenceThread(backend, clock=lambda: 0.0) as thread:
+        thread.submit("first", request_of(MANIFEST), 0.0, results)
+        assert backend.entered.acquire(timeout=30)
+        for number, request in enumerate(requests):
+            thread.submit(f"{number}", request, 1.0, broken if number == 2 else results)
+        backend.gate.release(99)
+        healthy, (failed,) = results.wait(4)[1:], broken.wait(1)
+    expected = fakes.FakeBackend(MANIFEST).infer(requests)
+    for outcome in healthy:
+        number = next(n for n, request in enumerate(requests) if request is outcome.request)
+        np.testing.assert_array_equal(outcome.motion, expected[number])
+    if poison == "raises":
+        assert backend.batches == [1, 4, 1, 1, 1, 1]
+        assert failed.error.code == "inference_failed"
+    else:
+        assert backend.batches == [1, 4, 1]
+        assert np.isnan(failed.motion).all(), "the session refuses it"
+
+
+def test_windows_of_a_thread_that_hangs_are_denoised_by_another_and_it_may_come_back(caplog):
+    results, gated = Results(), [GatedBackend(MANIFEST), GatedBackend(MANIFEST)]
+    requests = {name: request_of(MANIFEST, seed) for seed, name in enumerate("abc")}
+    with InferenceThread(gated, clock=lambda: 0.0, hang_looks=3) as thread:
+        for name in "xy":
+            thread.submit(name, request_of(MANIFEST), 0.0, results)
+        for backend in gated:
+            assert backend.entered.acquire(timeout=30)
+        for name, request in requests.items():
+            thread.submit(name, request, 1.0, results)
+        gated[0].gate.release()  # it takes two or three of the three with it
+        assert gated[0].entered.acquire(timeout=30)
+        gated[1].gate.release(99)  # the other one has the rest, and works
+        rest = results.wait(2)
+        for _ in range(3):
+            assert thread.look() == 0
+        assert thread.look() == 1 and thread.look() == 1
+        outcomes = results.wait(3)
+        assert "does not come back" in caplog.text and not thread.all_hang
+        gated[0].gate.release(99)
+        thread.submit("later", request_of(MANIFEST), 0.0, results)
+        results.wait(1)
+    assert thread.look() == 0, "it answered, and nobody wanted it"
+    assert len(rest) >= 2 and len(outcomes) == 6
+    for outcome in outcomes[2:5]:
+        expected = fakes.FakeBackend(MANIFEST).infer([outcome.request])[0]
+        np.testing.assert_array_equal(outcome.motion, expected)
+
+
+def test_where_all_threads_hang_everybody_is_told_and_nothing_new_is_taken():
+    results, gated = Results(), GatedBackend(MANIFEST)
+    with InferenceThread(gated, clock=lambda: 0.0, hang_looks=0) as thread:
+        thread.submit("hangs", request_of(MANIFEST), 0.0, results)
+        assert gated.entered.acquire(timeout=30)
+        thread.submit("waits", request_of(MANIFEST), 0.0, results)
+        assert thread.look() == 1 and thread.all_hang
+        assert [outcome.error.code for outcome in results.wait(2)] == ["inference_failed"] * 2
+        with pytest.raises(FaceError, match="does not answer"):
+            thread.submit("new", request_of(MANIFEST), 0.0, results)
+        thread.stop()  # does not wait for it
+        gated.gate.release()
+
+
 def test_a_failing_callback_does_not_end_the_thread(caplog):
     results = Results()
 

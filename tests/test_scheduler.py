@@ -35,10 +35,10 @@ def test_a_session_has_one_request_at_most_waiting_or_in_flight():
     scheduler.submit("a", 1, 1.0, now=0.0)
     with pytest.raises(RuntimeError, match="has a request already"):
         scheduler.submit("a", 2, 1.0, now=0.0)
-    scheduler.next_batch(0.0)
+    (ticket,) = scheduler.next_batch(0.0)
     with pytest.raises(RuntimeError, match="has a request already"):
         scheduler.submit("a", 2, 1.0, now=0.0)
-    assert scheduler.done("a") is True
+    assert scheduler.done(ticket) is True
     scheduler.submit("a", 2, 1.0, now=0.0)
     assert [ticket.request for ticket in scheduler.next_batch(0.0)] == [2]
 
@@ -56,12 +56,29 @@ def test_a_cancelled_request_is_not_denoised():
 def test_a_request_cancelled_in_flight_comes_back_unwanted():
     scheduler = Scheduler(max_batch=8)
     scheduler.submit("a", 1, 1.0, now=0.0)
-    scheduler.next_batch(0.0)
+    (cancelled,) = scheduler.next_batch(0.0)
     scheduler.cancel("a")
-    assert scheduler.in_flight == 1
-    assert scheduler.done("a") is False
-    with pytest.raises(RuntimeError, match="no request in flight"):
-        scheduler.done("a")
+    assert scheduler.in_flight == 0
+    scheduler.submit("a", 2, 1.0, now=0.0)
+    (newer,) = scheduler.next_batch(0.0)
+    assert scheduler.done(cancelled) is False and scheduler.done(newer) is True
+    assert scheduler.done(newer) is False
+
+
+def test_a_request_that_is_tried_again_is_a_batch_by_itself_in_the_order_of_the_deadlines():
+    scheduler = Scheduler(max_batch=8)
+    for session, deadline in (("a", 1.0), ("b", 2.0), ("c", 3.0)):
+        scheduler.submit(session, None, deadline, now=0.0)
+    first, second, third = scheduler.next_batch(0.0)
+    scheduler.cancel("c")
+    for ticket in (first, second, third):
+        scheduler.retry(ticket)
+    scheduler.submit("d", None, 0.5, now=0.0)
+    scheduler.submit("e", None, 9.0, now=0.0)
+    scheduler.submit("f", None, 9.0, now=0.0)
+    batches = [scheduler.next_batch(0.0) for _ in range(5)]
+    assert [names(batch) for batch in batches] == [["d"], ["a"], ["b"], ["e", "f"], []]
+    assert scheduler.done(first) is False and scheduler.done(batches[1][0]) is True
 
 
 def test_a_request_picked_after_its_deadline_is_counted_and_still_denoised():

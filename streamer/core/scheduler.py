@@ -8,9 +8,10 @@ engine is idle: on a CPU a batch of two takes twice as long as one, and waiting 
 Rules
 1. A session has at most one request here, waiting or in flight: ``submit`` raises for a second one.
 2. ``next_batch`` puts what it returns in flight; ``done`` takes it out again.
-3. ``cancel`` removes a waiting request; one in flight finishes, and ``done`` says that nobody wants its
-   result.
+3. ``cancel`` forgets a request; one in flight finishes, and ``done`` says that nobody wants its result.
 4. A request that is picked after its deadline is late: it is denoised all the same, and counted.
+5. ``retry`` puts a request of a batch that failed back, to be a batch by itself: whatever the others were,
+   it is judged alone.
 
 The time is always an argument, in seconds of any one monotonic clock.
 """
@@ -18,7 +19,7 @@ The time is always an argument, in seconds of any one monotonic clock.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Generic, TypeVar
 
@@ -32,12 +33,14 @@ class Ticket(Generic[Request]):
     Attributes:
         session_id: whose it is. request: what was submitted.
         deadline: when its frames should be there. submitted: when it came in; both in seconds.
+        is_alone: whether it shares its batch with no other (rule 5).
     """
 
     session_id: str
     request: Request
     deadline: float
     submitted: float
+    is_alone: bool = False
 
 
 class Scheduler(Generic[Request]):
@@ -59,7 +62,7 @@ class Scheduler(Generic[Request]):
         self._order = count()  # ties go to the one that came first
         self._heap: list[tuple[float, int, Ticket[Request]]] = []
         self._waiting: dict[str, Ticket[Request]] = {}
-        self._in_flight: dict[str, bool] = {}  # whether the result is still wanted
+        self._in_flight: dict[str, Ticket[Request]] = {}
 
     def __len__(self) -> int:
         """How many requests wait."""
@@ -67,7 +70,7 @@ class Scheduler(Generic[Request]):
 
     @property
     def in_flight(self) -> int:
-        """How many requests are being denoised."""
+        """How many requests are being denoised whose results are wanted."""
         return len(self._in_flight)
 
     def submit(self, session_id: str, request: Request, deadline: float, now: float) -> None:
@@ -78,9 +81,7 @@ class Scheduler(Generic[Request]):
         """
         if session_id in self._waiting or session_id in self._in_flight:
             raise RuntimeError(f"session {session_id} has a request already")
-        ticket = Ticket(session_id, request, deadline, now)
-        self._waiting[session_id] = ticket
-        heapq.heappush(self._heap, (deadline, next(self._order), ticket))
+        self._queue(Ticket(session_id, request, deadline, now))
 
     def next_batch(self, now: float, share: int = 1) -> list[Ticket[Request]]:
         """The requests to denoise now, earliest deadline first; empty where none is or it pays to wait.
@@ -93,13 +94,19 @@ class Scheduler(Generic[Request]):
         batch: list[Ticket[Request]] = []
         most = min(self.max_batch, -(-len(self._waiting) // max(1, share)))
         while self._heap and len(batch) < most:
-            ticket = heapq.heappop(self._heap)[2]
+            ticket = self._heap[0][2]
             if self._waiting.get(ticket.session_id) is not ticket:
-                continue  # cancelled
+                heapq.heappop(self._heap)  # cancelled
+                continue
+            if batch and ticket.is_alone:
+                break
+            heapq.heappop(self._heap)
             del self._waiting[ticket.session_id]
-            self._in_flight[ticket.session_id] = True
+            self._in_flight[ticket.session_id] = ticket
             self.late += now > ticket.deadline
             batch.append(ticket)
+            if ticket.is_alone:
+                break
         return batch
 
     def wake_at(self) -> float | None:
@@ -112,21 +119,22 @@ class Scheduler(Generic[Request]):
         earliest = min(ticket.deadline for ticket in self._waiting.values())
         return min(oldest + self.fill_wait_s, max(oldest, earliest - self.reserve_s))
 
-    def done(self, session_id: str) -> bool:
-        """Takes a session's request out of flight; says whether its result is still wanted.
+    def done(self, ticket: Ticket[Request]) -> bool:
+        """Takes a request out of flight; says whether its result is still wanted."""
+        if self._in_flight.get(ticket.session_id) is not ticket:
+            return False
+        del self._in_flight[ticket.session_id]
+        return True
 
-        Raises:
-            RuntimeError: none of the session's is in flight.
-        """
-        if session_id not in self._in_flight:
-            raise RuntimeError(f"session {session_id} has no request in flight")
-        return self._in_flight.pop(session_id)
+    def retry(self, ticket: Ticket[Request]) -> None:
+        """Puts a request that is in flight back, to be a batch by itself; nothing where nobody wants it."""
+        if self.done(ticket):
+            self._queue(replace(ticket, is_alone=True))
 
     def cancel(self, session_id: str) -> None:
-        """Drops a session's request, wherever it is; does nothing where there is none."""
+        """Forgets a session's request, wherever it is; does nothing where there is none."""
         self._waiting.pop(session_id, None)
-        if session_id in self._in_flight:
-            self._in_flight[session_id] = False
+        self._in_flight.pop(session_id, None)
 
     def drain(self) -> list[Ticket[Request]]:
         """Takes out everything that waits, earliest deadline first, without denoising it."""
@@ -134,3 +142,7 @@ class Scheduler(Generic[Request]):
         self._waiting.clear()
         self._heap.clear()
         return waiting
+
+    def _queue(self, ticket: Ticket[Request]) -> None:
+        self._waiting[ticket.session_id] = ticket
+        heapq.heappush(self._heap, (ticket.deadline, next(self._order), ticket))

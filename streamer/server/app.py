@@ -39,11 +39,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Address:
-    """Where a running server is found, and its streams."""
+    """Where a running server is found, its streams, and whether only a new process will help."""
 
     host: str
     port: int
     hub: Hub
+    failed: asyncio.Event
     is_secure: bool = False
 
     @property
@@ -79,11 +80,17 @@ async def serving(
     """
     metrics = Metrics()
     metrics.follow(thread.backend)
+    denoiser = Denoiser(thread)
     async with _task_group() as tasks:
-        hub = Hub(bundle, Denoiser(thread), settings, metrics, tasks, clock)
+        hub = Hub(bundle, denoiser, settings, metrics, tasks, clock)
+        watch = tasks.create_task(denoiser.watch(settings.look_interval_s, metrics.hung_workers.set))
         await hub.warm_up()
         site = Site(
-            web_root or find_web_root(), bundle.folder, bundle.manifest, metrics, lambda: hub.is_accepting
+            web_root or find_web_root(),
+            bundle.folder,
+            bundle.manifest,
+            metrics,
+            lambda: hub.is_accepting and denoiser.is_working,
         )
 
         async def handle(socket: ServerConnection) -> None:
@@ -96,7 +103,7 @@ async def serving(
         port = server.sockets[0].getsockname()[1]
         log.info("listening on %s:%d", settings.host, port)
         try:
-            yield Address(settings.host, port, hub, context is not None)
+            yield Address(settings.host, port, hub, denoiser.failed, context is not None)
         finally:
             try:
                 async with asyncio.timeout(settings.drain_timeout_s):
@@ -106,6 +113,7 @@ async def serving(
                 hub.abandon()
             server.close()
             await server.wait_closed()
+            watch.cancel()
             log.info("stopped")
 
 
@@ -120,6 +128,9 @@ async def serve_until(
 ) -> None:
     """Serves until ``stop`` is set; raises as ``serving`` does, and ``no_audio_device``.
 
+    Where no inference thread answers any more it stops by itself and raises ``inference_failed``: whoever
+    keeps the process running should start a new one.
+
     Args:
         stop: ends it. settings, bundle, thread: as for ``serving``.
         microphone: published as the stream ``microphone`` where one is given.
@@ -128,11 +139,20 @@ async def serve_until(
     # The device is opened first: where there is none, that is said before a model is warmed.
     with microphone or contextlib.nullcontext():
         async with serving(settings, bundle, thread) as address, _task_group() as tasks:
-            capture = microphone and tasks.create_task(microphone.publish(address.hub))
+
+            async def stop_when_failed() -> None:
+                await address.failed.wait()
+                stop.set()
+
+            beside = [tasks.create_task(stop_when_failed())]
+            if microphone:
+                beside.append(tasks.create_task(microphone.publish(address.hub)))
             on_ready(address)
             await stop.wait()
-            if capture:
-                capture.cancel()
+            for task in beside:
+                task.cancel()
+            if address.failed.is_set():
+                raise FaceError("inference_failed", "The model does not answer any more.", "Start it again.")
 
 
 def _reload_on_hangup(context: ssl.SSLContext, settings: Settings) -> None:

@@ -2,6 +2,9 @@
 
 State: how long the latest windows took, waiting included. Their 95th percentile is the time that a published
 face delay allows for computing; it follows the load, so a stream that opens on a busy server is told more.
+
+It also keeps an eye on the engine: ``watch`` runs beside the server, and sets ``failed`` when no thread of it
+has answered for so long that only a new process will help.
 """
 
 from __future__ import annotations
@@ -10,11 +13,13 @@ import asyncio
 import contextlib
 import math
 from collections import deque
+from collections.abc import Callable
 
 from streamer.core.session import WindowRequest
 from streamer.engine.inference_thread import InferenceThread, Outcome
 
 _REMEMBERED = 200  # windows: some 13 seconds of one speaker
+_GIVE_UP_LOOKS = 100
 
 
 class Denoiser:
@@ -27,12 +32,33 @@ class Denoiser:
     def __init__(self, thread: InferenceThread) -> None:
         self._thread = thread
         self._took_s: deque[float] = deque(maxlen=_REMEMBERED)
+        self.failed = asyncio.Event()
+        """Set when no thread answers and waiting is no use."""
 
     @property
     def usual_s(self) -> float:
         """The 95th percentile of what recent windows took, in seconds; 0 before the first."""
         ranked = sorted(self._took_s)
         return ranked[math.ceil(0.95 * len(ranked)) - 1] if ranked else 0.0
+
+    @property
+    def is_working(self) -> bool:
+        """Whether there is a thread that answers."""
+        return not self._thread.all_hang
+
+    async def watch(self, look_interval_s: float, tell: Callable[[int], object]) -> None:
+        """Looks after the inference threads until it is cancelled.
+
+        Args:
+            look_interval_s: how often; see ``InferenceThread.look``. tell: told how many threads hang.
+        """
+        looks = 0  # since one of them answered
+        while True:
+            await asyncio.sleep(look_interval_s)
+            tell(self._thread.look())
+            looks = looks + 1 if self._thread.all_hang else 0
+            if looks > _GIVE_UP_LOOKS:
+                self.failed.set()
 
     def forget(self) -> None:
         """Forgets what windows took until now."""

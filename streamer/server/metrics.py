@@ -70,6 +70,11 @@ class Metrics:
         self.backend = Gauge(
             "face_backend_info", "1 for what computes now.", ["provider", "variant"], registry=registry
         )
+        self.hung_workers = Gauge(
+            "face_inference_hung_workers",
+            "Inference threads that have not come back from a batch.",
+            registry=registry,
+        )
         self.frames_dropped = Counter(
             "face_frames_dropped", "Frames that were not sent.", ["reason"], registry=registry
         )

@@ -32,6 +32,7 @@ class Settings:
         close_timeout_s: how long a closing handshake may take.
         drain_timeout_s: how long a stopping server animates what it has received.
         stats_interval_s: how often each client is told its stats.
+        look_interval_s: how often the inference threads are looked after; a batch hangs after 20 looks.
     """
 
     host: str = "127.0.0.1"
@@ -59,3 +60,4 @@ class Settings:
     close_timeout_s: float = 5.0
     drain_timeout_s: float = 10.0
     stats_interval_s: float = 1.0
+    look_interval_s: float = 0.25
