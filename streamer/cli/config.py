@@ -182,7 +182,7 @@ def _table(path: str | None, name: str, known: Mapping[str, Field[Any]]) -> dict
             document = tomllib.load(stream)
     except OSError as error:
         raise FaceError("bad_config", f"The file {path} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of a number or a nesting too long for Python
         raise FaceError("bad_config", f"The file {path} is not TOML: {error}.") from None
     for key, value in document.items():
         if not isinstance(value, dict):
@@ -229,11 +229,11 @@ def _read(raw: Any, kind: type) -> Any:
     if isinstance(raw, bool) or not isinstance(raw, str | int | float):
         return None
     if kind in (str, Path):
-        return kind(raw) if isinstance(raw, str) else None
+        return kind(raw) if isinstance(raw, str) and "\0" not in raw else None
     if kind is int and isinstance(raw, float):
         return None
     try:
         number = kind(raw)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if kind is int or math.isfinite(number) else None

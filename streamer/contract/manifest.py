@@ -20,6 +20,10 @@ from streamer.contract.grid import Grid
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 REFERENCE = "fp32"  # the variant that every bundle has: its model's ``file``
+# A bundle may come from anywhere, so what it declares is bounded before anything is made of that size.
+MOST_VALUES = 1 << 27  # of one array: half a GiB of float32
+_MOST_BYTES = 1 << 20  # of the manifest itself
+_MOST_RATE_HZ, _MOST_FRAME_RATE_HZ = 768_000, 1_000
 
 
 class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -163,14 +167,20 @@ def read_manifest(bundle: Path) -> Manifest:
     """
     path = bundle / MANIFEST_NAME
     try:
-        raw = path.read_bytes()
+        # A pipe or a device would be read for ever.
+        if path.exists() and not path.is_file():
+            raise FaceError("bad_bundle", f"{path} is no file.")
+        with path.open("rb") as stream:
+            raw = stream.read(_MOST_BYTES + 1)
     except OSError as error:
         raise FaceError(
             "bad_bundle", f"The bundle {bundle} has no readable {MANIFEST_NAME}: {error.strerror}."
         ) from None
+    if len(raw) > _MOST_BYTES:
+        raise FaceError("bad_bundle", f"{path} is longer than {_MOST_BYTES} bytes.")
     try:
         manifest = msgspec.json.decode(raw, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise FaceError("bad_bundle", f"{path} is not a valid manifest: {error}.") from None
     _check(manifest, bundle)
     return manifest
@@ -197,6 +207,8 @@ def _check(manifest: Manifest, bundle: Path) -> None:
             raise refuse(
                 f"its default {name} is {samples} samples, the manifest says {choice.default_samples}"
             )
+    if timing.sample_rate_hz > _MOST_RATE_HZ or timing.frame_rate_hz > _MOST_FRAME_RATE_HZ:
+        raise refuse(f"its rates are beyond {_MOST_RATE_HZ} samples or {_MOST_FRAME_RATE_HZ} frames a second")
     if timing.hop.min_frames < 1:
         raise refuse("its hop may not be shorter than one frame")
     if timing.hop.max_frames + timing.lookahead.max_frames + timing.prefix_frames > timing.segment_frames:
@@ -217,6 +229,10 @@ def _check(manifest: Manifest, bundle: Path) -> None:
         raise refuse("its channel names are empty or repeat")
     if manifest.rig.vertices < 1 or manifest.model.noise_width < 0:
         raise refuse("its rig's vertices and its noise's width must be positive")
+    widest = max(manifest.frame_width, manifest.noise_width)
+    basis = 3 * manifest.rig.vertices * max(1, len(channels))
+    if max(timing.window_samples, timing.segment_frames * widest, basis) > MOST_VALUES:
+        raise refuse(f"it describes an array of more than {MOST_VALUES} values")
     if not manifest.styles or manifest.default_style not in manifest.styles:
         raise refuse("its default style is not among its styles")
     if len({*manifest.styles, *manifest.style_scales}) != len(manifest.styles) + len(manifest.style_scales):
@@ -231,9 +247,13 @@ def _check(manifest: Manifest, bundle: Path) -> None:
         if Path(name).name != name:
             raise refuse(f"the file name {name!r} leaves the bundle's folder")
         file = bundle / name
-        if not file.is_file():
-            raise refuse(f"{name} is missing")
-        if sha256(file) != expected:
+        try:
+            if not file.is_file():
+                raise refuse(f"{name} is missing")
+            found = sha256(file)
+        except OSError as error:
+            raise refuse(f"{name[:80]} cannot be read: {error.strerror}") from None
+        if found != expected:
             raise refuse(f"{name} does not match its sha256, so it was changed or cut short")
 
 

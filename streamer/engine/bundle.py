@@ -1,20 +1,24 @@
 """The bundle on disk: its manifest, its files, and its face.
 
 Loading checks everything that the manifest promises (``streamer.contract.manifest``). The rig is read when
-it is first needed: a server that sends coefficients only never holds it.
+it is first needed: a server that sends coefficients only never holds it. Whoever made a bundle may be a
+stranger, so what its files declare is checked against the manifest before memory is spent on it.
 """
 
 from __future__ import annotations
 
+import math
+import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from streamer.contract.errors import FaceError
-from streamer.contract.manifest import REFERENCE, Manifest, read_manifest
+from streamer.contract.manifest import MOST_VALUES, REFERENCE, Manifest, read_manifest
 
 F32 = npt.NDArray[np.float32]
 
@@ -78,20 +82,19 @@ class Bundle:
             FaceError: ``bad_bundle``, the file is no rig or contradicts the manifest.
         """
         name = self.manifest.rig.file
+        vertices, channels = self.manifest.rig.vertices, self.manifest.motion.channels
         try:
-            with np.load(self.folder / name, allow_pickle=False) as arrays:
-                template = np.asarray(arrays["template"], np.float32)
-                basis = np.asarray(arrays["basis"], np.float32)
-                faces = np.asarray(arrays["faces"])
-                names = [str(channel) for channel in arrays["names"]]
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise self._refusal(f"{name} is not a rig: {error}") from None
-        channels, vertices = self.manifest.motion.channels, self.manifest.rig.vertices
-        if template.shape != (vertices, 3) or basis.shape != (len(channels), vertices, 3):
-            raise self._refusal(
-                f"{name} holds a template of {template.shape} and a basis of {basis.shape}, "
-                f"where the manifest says {len(channels)} channels and {vertices} vertices"
-            )
+            with zipfile.ZipFile(self.folder / name) as archive:
+                template = _read(archive, "template", "f", (vertices, 3)).astype(np.float32)
+                basis = _read(archive, "basis", "f", (len(channels), vertices, 3)).astype(np.float32)
+                faces = _read(archive, "faces", "iu", (None, 3))
+                names = [str(channel) for channel in _read(archive, "names", "Uf", (len(channels),))]
+            if not (np.isfinite(template).all() and np.isfinite(basis).all()):
+                raise ValueError("its vertices are not finite")
+            if faces.size and not (0 <= faces.min() and faces.max() < vertices):
+                raise ValueError("its faces name vertices that it does not have")
+        except Exception as error:  # those of zipfile, zlib and numpy share no base class
+            raise self._refusal(f"{name} is not a rig of this manifest: {error}") from None
         if names != channels:
             raise self._refusal(f"{name} names other channels than the manifest, or in another order")
         return Rig(template, basis, faces)
@@ -107,3 +110,37 @@ class Bundle:
 
     def _refusal(self, sentence: str) -> FaceError:
         return FaceError("bad_bundle", f"The bundle {self.folder} is refused: {sentence}.")
+
+
+def _read(
+    archive: zipfile.ZipFile, name: str, kinds: str, shape: tuple[int | None, ...]
+) -> npt.NDArray[Any]:
+    """An array of an npz file, whose header is compared with what is expected before its values are read.
+
+    So a few bytes that declare, or unpack to, more than memory holds are refused for what they declare.
+
+    Args:
+        archive: the file. name: the array's. kinds: of numbers that it may hold, as numpy names them.
+        shape: its shape; None is any length.
+
+    Raises:
+        ValueError, or whatever zipfile, zlib and numpy raise on a broken file.
+    """
+    member = archive.getinfo(f"{name}.npy")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"its {name} is compressed in an unusual way")
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        found, _, dtype = header[version](stream)
+        fits = len(found) == len(shape) and all(
+            length in (None, size) for length, size in zip(shape, found, strict=True)
+        )
+        if not fits or dtype.kind not in kinds:
+            wanted = " × ".join("any" if length is None else str(length) for length in shape)
+            raise ValueError(f"its {name} is {dtype} of {found}, where {wanted} is needed")
+        if math.prod(found) * dtype.itemsize > 8 * MOST_VALUES:
+            raise ValueError(f"its {name} is too large")
+    with archive.open(member) as stream:
+        array: npt.NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+        return array

@@ -19,6 +19,7 @@ from streamer.contract.errors import FaceError
 F32 = npt.NDArray[np.float32]
 
 _BLOCK_S = 0.5
+_BLOCK_VALUES = 1 << 20  # of all channels, whatever rate and channels a header claims
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Recording:
             raise FaceError("bad_audio_file", f"{path} is an empty file.")
         try:
             header = soundfile.info(str(path))
-        except soundfile.SoundFileError as error:
+        except (soundfile.SoundFileError, TypeError) as error:  # TypeError: the name ends with .raw
             raise _refusal(path, error) from None
         if header.frames < 1:
             raise FaceError("bad_audio_file", f"{path} holds no sound: it is 0 samples long.")
@@ -61,9 +62,10 @@ class Recording:
         Raises:
             FaceError: ``bad_audio_file``, the file turned out broken on the way.
         """
-        block, heard = max(1, int(_BLOCK_S * self.sample_rate_hz)), False
+        heard = False
         try:
             with soundfile.SoundFile(str(self.path)) as sound:
+                block = max(1, min(int(_BLOCK_S * self.sample_rate_hz), _BLOCK_VALUES // sound.channels))
                 while len(pcm := sound.read(block, dtype="float32", always_2d=True)):
                     heard = True
                     # In float64, so that two huge finite samples cannot overflow.

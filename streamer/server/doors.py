@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import re
 import time
 import tomllib
@@ -106,7 +107,9 @@ class Doors:
                 options={"require": ["exp", "role"], "verify_exp": False},
             )
             expires = float(claims["exp"])
-        except (jwt.PyJWTError, TypeError, ValueError):
+        except (jwt.PyJWTError, TypeError, ValueError, OverflowError, RecursionError):
+            return None
+        if not math.isfinite(expires):  # it would never end
             return None
         if expires <= self.clock():
             raise FaceError("unauthorized", "The token has expired.", "Get a new one and connect again.")
@@ -114,7 +117,7 @@ class Doors:
         if not isinstance(pattern, str) or not _allows(str(claims["role"]), role):
             return None
         most = claims.get("max_connections")
-        if not (most is None or (isinstance(most, int) and most > 0)) or not fnmatchcase(stream, pattern):
+        if not (most is None or (type(most) is int and most > 0)) or not fnmatchcase(stream, pattern):
             return None
         # Who has no name of its own is told apart by the token itself: a digest, which opens nothing.
         name = str(claims.get("sub") or hashlib.sha256(token.encode()).hexdigest()[:12])[:64]
@@ -123,7 +126,11 @@ class Doors:
     def _check_origin(self, origin: str | None) -> None:
         if origin is None or origin in self.allowed_origins or "*" in self.allowed_origins:
             return
-        if not _LOOPBACK.fullmatch(urlsplit(origin).hostname or ""):
+        try:
+            host = urlsplit(origin).hostname or ""
+        except ValueError:  # no address at all, such as http://[
+            host = ""
+        if not _LOOPBACK.fullmatch(host):
             raise FaceError(
                 "unauthorized",
                 f"Web pages from {origin[:80]} may not connect here.",
@@ -159,7 +166,7 @@ def read_tokens(path: Path) -> tuple[Pass, ...]:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FaceError("bad_config", f"The tokens in {path} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):  # also of a number or a nesting that is too long for Python
         # The parser's own words may quote the line.
         raise FaceError(
             "bad_config", f"The tokens in {path} are not TOML.", "See the example in SECURITY.md."

@@ -110,7 +110,10 @@ class Site:
         return response
 
     async def _get(self, request: Request) -> Response:
-        path = urlsplit(request.path).path
+        try:
+            path = urlsplit(request.path).path
+        except ValueError:  # no address at all, such as //[
+            return _text(HTTPStatus.BAD_REQUEST, "This is no address.\n")
         match path:
             case "/healthz":
                 return _text(HTTPStatus.OK, "ok\n")
@@ -127,7 +130,7 @@ class Site:
         file = await asyncio.to_thread(self.find, path)
         if file is None:
             return _text(HTTPStatus.NOT_FOUND, "There is nothing here.\n")
-        return await asyncio.to_thread(_file, file, request.headers.get("If-None-Match"))
+        return await asyncio.to_thread(_file, file, ", ".join(request.headers.get_all("If-None-Match")))
 
     def find(self, path: str) -> Path | None:
         """The file that a path names, None where it names none (rule 1)."""
@@ -154,11 +157,11 @@ def _inside(root: Path, names: list[str]) -> Path | None:
     return file if is_served and file.suffix.lower() in _TYPES else None
 
 
-def _file(path: Path, known: str | None) -> Response:
+def _file(path: Path, known: str) -> Response:
     try:
         stat = path.stat()
         tag = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"'
-        if known is not None and tag in (one.strip().removeprefix("W/") for one in known.split(",")):
+        if tag in (one.strip().removeprefix("W/") for one in known.split(",")):
             response = _answer(HTTPStatus.NOT_MODIFIED, b"", None)
         else:
             response = _answer(HTTPStatus.OK, path.read_bytes(), _TYPES[path.suffix.lower()])
