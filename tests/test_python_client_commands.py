@@ -74,6 +74,18 @@ def test_waits_grow_to_a_bound_and_start_anew_after_a_welcome() -> None:
     assert [attempts.wait_s(1) for _ in range(3)] == [0.5, 1, 1]
 
 
+def test_who_comes_back_is_told_how_long_it_took_and_nobody_else() -> None:
+    told, now_s = io.StringIO(), iter([10.0, 13.25])
+    attempts = Attempts(Status(told), lambda: next(now_s))
+    attempts.broken()
+    attempts.welcomed()
+    attempts.broken()
+    attempts.broken()
+    attempts.welcomed()
+    attempts.welcomed()
+    assert told.getvalue() == "Back after 3.2 s.\n"
+
+
 def test_the_line_is_for_terminals_and_no_sentence_is_said_twice_in_a_row() -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 from diffspeaker_client import FaceError, Frames, connect
+from diffspeaker_client.exchange import encode_pcm
 from diffspeaker_client.microphone import Microphone
 from diffspeaker_client.publish import Publisher, Speech, level_db
 from diffspeaker_client.sound_file import SoundFile
@@ -23,6 +25,7 @@ from diffspeaker_client.watch import Glance, Table, Watcher
 
 from streamer.contract import wire
 from tests import fakes
+from tests.links import cable
 from tests.serving import MONO, Place, everything, motion, only, play
 
 
@@ -81,6 +84,33 @@ async def first_welcome(running: Place) -> wire.Welcome:
                 return watcher.welcome
         except FaceError as error:
             assert error.code == "unknown_stream"
+
+
+def test_a_file_whose_connection_broke_goes_on_behind_what_was_heard_and_says_how_long_it_took(
+    folder: Path, tmp_path: Path
+) -> None:
+    async def scenario(running: Place) -> None:
+        audio = fakes.speech(1.5)
+        screen = Screen()
+        with SoundFile(write_wav(tmp_path / "a.wav", audio)) as source:
+            async with cable(running.address.port) as laid, asyncio.TaskGroup() as tasks:
+                publisher = Publisher(Speech(laid.url()), source, Status(screen))
+                speaking = tasks.create_task(publisher.run())
+                await screen.saying("speaks as 'anna'")
+                async with connect(running.url()) as watcher:
+                    events = [await anext(aiter(watcher))]
+                    laid.pull()
+                    events += await everything(watcher)
+                await speaking
+        pcm = soundfile.read(tmp_path / "a.wav", dtype="float32")[0]
+        heard = wire.decode_audio(encode_pcm(pcm, "s16"), wire.AudioFormat("s16", 16_000, 1))
+        first = events[0].first_frame if isinstance(events[0], Frames) else 0
+        np.testing.assert_array_equal(motion(events, first), running.offline(heard)[first:])
+        assert only(events, wire.Ended).audio_s == 1.5
+        assert "was lost. Trying again." in screen.getvalue()
+        assert re.search(r"\nBack after \d+\.\d s\.\n", screen.getvalue())
+
+    play(scenario, folder)
 
 
 def test_two_channels_of_many_are_sent_and_other_files_are_refused(tmp_path: Path) -> None:

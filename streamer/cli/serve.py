@@ -79,6 +79,9 @@ class ServeOptions:
     bytes_per_s: int | None = option(
         None, "how much one address may send; what is more is read later", minimum=16_000
     )
+    resume_s: float = option(
+        10.0, "how long a stream waits for a speaker whose connection was lost, in seconds", minimum=0
+    )
     provider: str | None = option(
         None,
         "what computes, best first: tensorrt, cuda, coreml, directml, cpu; by default what is found",
@@ -135,6 +138,7 @@ def run(argv: list[str]) -> int:
         max_per_address=options.max_per_address,
         connects_per_minute=options.connects_per_minute,
         bytes_per_s=options.bytes_per_s,
+        resume_s=options.resume_s,
         lookahead_ms=options.lookahead_ms,
         hop_ms=options.hop_ms,
         style=None if options.style is None else parse_style(options.style),

@@ -79,6 +79,10 @@ class Hello(_Message, frozen=True, tag="hello"):
     ``paced`` is for audio that comes faster than real time and is played in real time from its arrival on, as
     a voice agent's is: frames are then sent shortly before they are due, so that an interrupt finds few of
     them on their way.
+
+    ``resume`` is the ``session`` of a welcome whose connection was lost. Where the server still keeps that
+    stream, this connection speaks on in it, with the style, lookahead, hop and seed that it has; where not,
+    the stream begins anew. The welcome's ``session`` tells which.
     """
 
     version: int
@@ -92,6 +96,7 @@ class Hello(_Message, frozen=True, tag="hello"):
     seed: int | None = None
     audio_passthrough: bool = False
     paced: bool = False
+    resume: str | None = None
 
 
 class SetStyle(_Message, frozen=True, tag="style"):
@@ -126,7 +131,8 @@ class Welcome(_Message, frozen=True, tag="welcome"):
     ``channels`` names the columns of a coefficient frame, in order. A value of an i16 frame times ``scale``
     is the value itself; ``scale`` is 1 for f32 and f16. ``width`` is the number of values in one frame.
     ``face_delay_ms`` is how far the face lags the audio of the same instant when the audio arrives in real
-    time: a client that plays the audio delays it by as much.
+    time: a client that plays the audio delays it by as much. ``received_samples`` is how much of the epoch's
+    audio the server has, per channel: a speaker that resumes goes on behind it.
     """
 
     version: int
@@ -149,6 +155,7 @@ class Welcome(_Message, frozen=True, tag="welcome"):
     styles: list[str]
     style_scales: list[str]
     style: dict[str, float]
+    received_samples: int
     server_time_s: float
 
 

@@ -10,7 +10,8 @@ lies in its ``Subscriber``; a third adds the stats. Rules:
 1. After the welcome the writing task alone sends and closes, so that an error is told after all that came
    before it.
 2. What a client does wrong ends its own connection. A speaker's stream then ends as if it had said ``end``:
-   audio received before is animated, and watchers get those frames.
+   audio received before is animated, and watchers get those frames. So it does when the speaker closes; one
+   whose connection is lost may come back (``Seat``).
 3. After the farewell was decided, what the client still says is read and ignored, so that its closing
    handshake is seen.
 """
@@ -83,7 +84,7 @@ async def _greet(socket: ServerConnection, hub: Hub, address: str) -> Connection
     else:
         if hello.audio is None:
             raise FaceError("bad_audio_format", f"A {hello.role!r} hello must say what 'audio' it will send.")
-        stream = hub.open(name, hello.audio, hello)
+        stream = hub.resume(name, hello) or hub.open(name, hello.audio, hello)
         outbox = Outbox(settings.speaker_messages, settings.speaker_bytes)
     is_shown = hello.role != "publish"
     subscriber = Subscriber(
@@ -91,6 +92,8 @@ async def _greet(socket: ServerConnection, hub: Hub, address: str) -> Connection
     )
     subscriber.tell(stream.welcome(hello.role, hello.output))
     stream.broadcast.join(subscriber)
+    if hello.role != "watch":
+        stream.seat.take(subscriber)
     return Connection(socket, hub, hello, stream, subscriber, address, guest)
 
 
@@ -173,10 +176,10 @@ class Connection:
                 "%s left %s: %s", self._socket.remote_address, self._stream.name, self._socket.close_code
             )
 
-    def _leave(self) -> None:
+    def _leave(self, grace_s: float = 0.0) -> None:
         self._stream.broadcast.leave(self._subscriber)
         if self._is_speaker:
-            self._stream.end()
+            self._stream.seat.leave(self._subscriber, grace_s)
 
     # ---- reading ----
 
@@ -194,15 +197,19 @@ class Connection:
                     log.info("%s failed: %s: %s", self._socket.remote_address, error.code, error.message)
                     self._subscriber.finish(error)
                     self._leave()
-        except ConnectionClosed:
-            self._leave()
+        except ConnectionClosed as closed:
+            is_lost = closed.rcvd is None and closed.sent is None
+            self._leave(self._hub.settings.resume_s if is_lost else 0.0)
             self._subscriber.finish()
 
     async def _obey(self, message: str | bytes) -> None:
         if isinstance(message, bytes):
-            return await self._hear(message)
+            await self._hear(message)
+            return
         command = wire.decode_client_message(message)
         await self._subscriber.room()
+        if self._subscriber.finished.is_set():
+            return
         match command:
             case wire.ClockRequest():
                 self._subscriber.tell(wire.ClockReply(command.client_time_s, self._hub.clock()))
@@ -216,7 +223,6 @@ class Connection:
                 await self._stream.interrupt()
             case wire.End():
                 self._stream.end()
-        return None
 
     async def _hear(self, message: bytes) -> None:
         if not self._is_speaker:
@@ -224,7 +230,8 @@ class Connection:
         assert self._hello.audio is not None
         samples = wire.decode_audio(message, self._hello.audio)
         await self._stream.room()
-        self._stream.hear(samples)
+        if not self._subscriber.finished.is_set():
+            self._stream.hear(samples)
 
     # ---- writing ----
 

@@ -111,8 +111,12 @@ class Hub:
         wire.check_audio_format(audio)
         if not self.is_accepting:
             raise FaceError("shutting_down", "The server takes no new streams.")
-        if name in self._streams:
-            raise FaceError("stream_taken", f"The stream {name} has a publisher already.")
+        if (taken := self._streams.get(name)) is not None:
+            if not taken.seat.is_kept:
+                raise FaceError("stream_taken", f"The stream {name} has a publisher already.")
+            # Who speaks anew under this name is not waiting for who was lost.
+            del self._streams[name]
+            taken.seat.give_up()
         options = self._options(audio.sample_rate_hz, hello)
         cost = self._cost(options)
         if self._load + cost > self.settings.max_sessions and self._streams:
@@ -145,6 +149,25 @@ class Hub:
         task = self._tasks.create_task(self._run(stream, cost), name=f"stream {name}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        return stream
+
+    def resume(self, name: str, hello: wire.Hello) -> Stream | None:
+        """The open stream that a speaker was lost from and comes back to; None where there is none.
+
+        Raises:
+            FaceError: ``bad_audio_format``, the audio's rate is another than the stream's.
+        """
+        stream = self._streams.get(name)
+        if stream is None or hello.resume != stream.session_id or stream.input_is_over:
+            return None
+        if hello.audio is None or hello.audio.sample_rate_hz != stream.sample_rate_hz:
+            raise FaceError(
+                "bad_audio_format",
+                f"The stream {name} goes on at {stream.sample_rate_hz} Hz.",
+                "Send the audio at that rate, or begin anew with a hello without 'resume'.",
+            )
+        log.info("stream %s is spoken on again", name)
+        self.metrics.resumed.inc()
         return stream
 
     def find(self, name: str) -> Stream:
@@ -201,14 +224,15 @@ class Hub:
         try:
             await stream.run()
         finally:
-            del self._streams[stream.name]
+            if self._streams.get(stream.name) is stream:
+                del self._streams[stream.name]
             self._load -= cost
             self._update_idle()
         log.info("stream %s ended after %d frames", stream.name, stream.broadcast.frames)
 
     def _update_idle(self) -> None:
         self.metrics.sessions.set(len(self._streams))
-        if self._streams or self.limits.connections:
+        if self._load or self.limits.connections:
             self._idle.clear()
         else:
             self._idle.set()

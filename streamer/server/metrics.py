@@ -83,6 +83,9 @@ class Metrics:
             "How much later than the published face delay the newest frames were; negative is early.",
             registry=registry,
         )
+        self.resumed = Counter(
+            "face_streams_resumed", "Speakers who were lost and came back in time.", registry=registry
+        )
         self.interrupts = Counter("face_interrupts", "Interrupts received.", registry=registry)
         self.errors = Counter("face_errors", "Errors told to clients.", ["code"], registry=registry)
         # A labelled series exists from its first use: name those that a dashboard expects.

@@ -23,6 +23,7 @@ class Settings:
         bytes_per_s: what an address may send. None is no limit.
         join_late_windows: whether windows of a live speaker that wait behind each other are denoised as one.
         hello_timeout_s: how long a new connection may take to say hello.
+        resume_s: how long a stream waits for a speaker whose connection was lost.
         read_ahead_s: audio held for a speaker who sends faster than the model denoises; beyond it the socket
             is not read. It is read ahead at all so that an ``interrupt`` behind a long utterance is heard.
         watcher_messages, watcher_bytes: a watcher's outbox, some seconds of frames.
@@ -51,6 +52,7 @@ class Settings:
     join_late_windows: bool = True
 
     hello_timeout_s: float = 10.0
+    resume_s: float = 10.0
     read_ahead_s: float = 30.0
     watcher_messages: int = 256
     watcher_bytes: int = 8 << 20

@@ -9,7 +9,8 @@ arrived, for latencies; how the stream will end. Rules:
 
 1. The session is fed only while it wants audio, so what an ``interrupt`` must drop lies in the inbox.
 2. Frames and what is said about them go out under one lock, in the session's order.
-3. The stream ends when its session is drained, or at the first failure. Every subscriber is told which.
+3. The stream ends when its session is drained, or at the first failure. Every subscriber is told which. A
+   speaker who is lost has a ``seat`` to come back to; until then the stream just hears nothing.
 4. When a live speaker's window took longer than a hop and others wait behind it, those are denoised as one,
    until the face is in time again. A speaker who was ever ahead of real time (a file, a script) is not live
    and waits for every window, so that the same audio gives the same frames.
@@ -35,6 +36,7 @@ from streamer.core.session import Session, State
 from streamer.server.broadcast import Broadcast
 from streamer.server.denoiser import Denoiser
 from streamer.server.metrics import Metrics
+from streamer.server.seat import Seat
 from streamer.server.subscriber import Subscriber
 
 F32 = npt.NDArray[np.float32]
@@ -79,6 +81,7 @@ class Stream:
         self.name = name
         self.session_id = session_id
         self.broadcast = broadcast
+        self.seat = Seat(self.end)
         self._session = session
         self._denoiser = denoiser
         self._allowance_s = allowance_s
@@ -114,6 +117,11 @@ class Stream:
     def input_is_over(self) -> bool:
         """Whether no more audio is taken."""
         return self._input_over
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of the audio that is heard."""
+        return self._rate_hz
 
     async def room(self) -> None:
         """Waits until the inbox has room."""
@@ -203,6 +211,7 @@ class Stream:
             styles=manifest.styles,
             style_scales=manifest.style_scales,
             style=session.style,
+            received_samples=self._received_samples,
             server_time_s=self._clock(),
         )
 

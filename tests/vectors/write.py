@@ -113,6 +113,7 @@ def client() -> list[dict[str, Any]]:
                 seed=7,
                 audio_passthrough=True,
                 paced=True,
+                resume="s-1",
             ),
         ),
         text("style", wire.SetStyle({"happy": 1.0})),
@@ -145,6 +146,7 @@ def server() -> list[dict[str, Any]]:
         styles=["neutral", "happy"],
         style_scales=["intensity", "jaw"],
         style={"neutral": 1.0},
+        received_samples=16000,
         server_time_s=1234.5,
     )
     return [

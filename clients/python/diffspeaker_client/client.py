@@ -43,6 +43,7 @@ async def connect(
     seed: int | None = None,
     audio_passthrough: bool = False,
     paced: bool = False,
+    resume: str | None = None,
     **socket_options: Any,
 ) -> AsyncIterator[Face]:
     """Opens a connection, says hello and waits for the welcome.
@@ -58,6 +59,8 @@ async def connect(
         style: weights of the bundle's styles. seed: of the model's noise.
         audio_passthrough: also receive the speaker's audio, on the frames' clock.
         paced: receive frames when they are due, however early their audio was sent.
+        resume: the ``session`` of an earlier welcome, to speak on where its connection was lost. The new
+            welcome's ``session`` says whether that was possible, ``received_samples`` what was heard before.
         socket_options: for ``websockets.asyncio.client.connect``.
 
     Raises:
@@ -75,6 +78,7 @@ async def connect(
         seed=seed,
         audio_passthrough=audio_passthrough,
         paced=paced,
+        resume=resume,
     )
     options: dict[str, Any] = {**exchange.SOCKET_OPTIONS, **socket_options}
     with exchange.refused_at_the_door():

@@ -37,6 +37,7 @@ def hello_of(
     seed: int | None,
     audio_passthrough: bool,
     paced: bool,
+    resume: str | None,
 ) -> wire.Hello:
     """The first message of a connection; coefficients as f32 where no output is named."""
     return wire.Hello(
@@ -51,6 +52,7 @@ def hello_of(
         seed=seed,
         audio_passthrough=audio_passthrough,
         paced=paced,
+        resume=resume,
     )
 
 

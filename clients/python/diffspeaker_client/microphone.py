@@ -82,6 +82,9 @@ class Microphone:
     ) -> None:
         self._stream.close()
 
+    def go_back(self, frames: int) -> None:
+        """Does nothing: what was said while nobody listened would only make the face late."""
+
     async def chunks(self) -> AsyncIterator[F32]:
         """Blocks from now on, float32 (n, 1) in [-1, 1], until the device is gone."""
         self._blocks.clear()

@@ -4,8 +4,10 @@ Two tasks of one connection: one sends what the source gives, the other reads wh
 
 1. A server that is away is waited for (``reconnect``), and so is a name that the server still holds for a
    connection of ours which broke.
-2. A file plays in real time and goes on where it was when a connection was lost; it is heard in full when the
-   server has said ``ended``. A microphone has no end.
+2. A lost connection is resumed where the server still keeps the stream: for those who watch, the speaker was
+   only silent. A file plays in real time and goes on behind what the server has heard of it, so that nothing
+   is missed and nothing comes twice; it is heard in full when the server has said ``ended``. A microphone has
+   no end, and what is said while nobody listens is lost.
 """
 
 from __future__ import annotations
@@ -44,6 +46,10 @@ class Source(Protocol):
         """PCM from now on, float32 (n, channels) in [-1, 1], as it is heard."""
         ...
 
+    def go_back(self, frames: int) -> None:
+        """Has the last sample frames heard once more, where that makes sense."""
+        ...
+
 
 @dataclass(frozen=True)
 class Speech:
@@ -71,6 +77,8 @@ class Publisher:
 
     def __init__(self, speech: Speech, source: Source, status: Status) -> None:
         self._speech, self._source, self._status = speech, source, status
+        self._session: str | None = None  # of the present connection, or the one that was lost
+        self._given = 0  # sample frames of it
         self._spoken_s = 0.0
         self._level_db = _QUIETEST_DB
 
@@ -92,11 +100,16 @@ class Publisher:
             audio=self._source.format,
             style=speech.style,
             lookahead_ms=speech.lookahead_ms,
+            resume=self._session,
         ) as face:
             attempts.welcomed()
+            welcome = face.welcome
+            if welcome.session == self._session:
+                self._source.go_back(self._given - welcome.received_samples)
+            self._session, self._given = welcome.session, welcome.received_samples
             self._status.say(
-                f"{self._source.name} speaks as {face.welcome.stream!r} at {speech.url}; its face is "
-                f"{face.welcome.face_delay_ms:.0f} ms behind. Ctrl-C ends it."
+                f"{self._source.name} speaks as {welcome.stream!r} at {speech.url}; its face is "
+                f"{welcome.face_delay_ms:.0f} ms behind. Ctrl-C ends it."
             )
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -108,6 +121,7 @@ class Publisher:
 
     async def _speak(self, face: Face) -> None:
         async for chunk in self._source.chunks():
+            self._given += len(chunk)
             await face.send_audio(chunk)
             self._spoken_s += len(chunk) / self._source.format.sample_rate_hz
             self._level_db = level_db(chunk)

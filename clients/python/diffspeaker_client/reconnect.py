@@ -10,13 +10,15 @@ whether waiting helps. ``keep_trying`` runs connections one after another. Rules
    raised at once.
 3. Each reason is told once, until it changes or a connection was welcomed in between. That nobody speaks on
    a stream which is over goes without saying.
-4. What goes wrong beside an open connection (a disk that is full, a reader of the output that went away) is
+4. Who comes back after a connection was lost is told how long it took.
+5. What goes wrong beside an open connection (a disk that is full, a reader of the output that went away) is
    not the connection's trouble, and is raised as it is.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -83,13 +85,18 @@ def _reason(error: OSError) -> str:
 class Attempts:
     """How long to wait before each new connection.
 
+    Args:
+        status: where it is said how long it took. clock: monotonic seconds.
+
     Attributes:
         has_been_welcomed: whether any of them was. is_open: whether the present one was.
     """
 
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: Status, clock: Callable[[], float] = time.monotonic) -> None:
         self._status = status
+        self._clock = clock
         self._next_s = _FIRST_S
+        self._lost: float | None = None  # when the last connection broke off
         self.has_been_welcomed = self.is_open = False
 
     def welcomed(self) -> None:
@@ -97,6 +104,15 @@ class Attempts:
         self._status.forget()
         self._next_s = _FIRST_S
         self.has_been_welcomed = self.is_open = True
+        if self._lost is not None:
+            self._status.say(f"Back after {self._clock() - self._lost:.1f} s.")
+            self._lost = None
+
+    def broken(self) -> None:
+        """The present connection broke off, or could not be made."""
+        if self.is_open:
+            self._lost = self._clock()
+            self.is_open = False
 
     def wait_s(self, longest_s: float) -> float:
         """The next wait, in seconds."""
@@ -130,11 +146,10 @@ async def keep_trying(
     is_over = False
     while True:
         longest_s = _LONGEST_FOR_A_STREAM_S
-        attempts.is_open = False
         try:
             if not await connection(attempts) or once:
                 return
-            is_over = True
+            attempts.is_open, is_over = False, True
         except Exception as error:
             trouble = trouble_of(error, url)
             if trouble is None or (attempts.is_open and isinstance(error, OSError)):
@@ -148,5 +163,6 @@ async def keep_trying(
             is_over = is_over and code == "unknown_stream"
             if not is_over:
                 status.say(f"{trouble.sentence} {_AGAIN}")
+            attempts.broken()
             longest_s = trouble.longest_s
         await asyncio.sleep(attempts.wait_s(longest_s))

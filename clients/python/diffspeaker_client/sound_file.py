@@ -62,11 +62,19 @@ class SoundFile:
     ) -> None:
         self._file.close()
 
+    def go_back(self, frames: int) -> None:
+        """Has the last ``frames`` sample frames heard once more."""
+        self._file.seek(max(0, self._file.tell() - frames))
+
     async def chunks(self) -> AsyncIterator[npt.NDArray[np.float32]]:
         """The rest of the file, float32 (n, channels) in [-1, 1], in real time."""
         size = max(1, round(_CHUNK_S * self.format.sample_rate_hz))
         due_s = time.monotonic()
-        while len(chunk := self._file.read(size, dtype="float32", always_2d=True)):
+        while True:
+            # Before reading, so that who is stopped while waiting has lost nothing.
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+            chunk = self._file.read(size, dtype="float32", always_2d=True)
+            if not len(chunk):
+                return
             due_s += len(chunk) / self.format.sample_rate_hz
             yield chunk[:, : self.format.channels]

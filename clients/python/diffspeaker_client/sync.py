@@ -56,6 +56,7 @@ def connect(
     seed: int | None = None,
     audio_passthrough: bool = False,
     paced: bool = False,
+    resume: str | None = None,
     **socket_options: Any,
 ) -> Iterator[Face]:
     """Opens a connection, says hello and waits for the welcome.
@@ -78,6 +79,7 @@ def connect(
         seed=seed,
         audio_passthrough=audio_passthrough,
         paced=paced,
+        resume=resume,
     )
     options: dict[str, Any] = {**exchange.SOCKET_OPTIONS, "max_queue": None, **socket_options}
     with (

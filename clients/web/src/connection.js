@@ -6,6 +6,7 @@
  * does it anyway). Rules:
  *  1. A lost connection is retried after 0.25 s × 2^n, at most 5 s, each time a random half less, so that
  *     many pages don't come back in step. A welcome that lasts resets n.
+ *     A speaker asks to go on in the session that it was lost from; the server keeps it for some seconds.
  *  2. After our own `end`, or `restart`, the next connection follows at once.
  *  3. Every two seconds the server's clock is asked; ten silent seconds mean that the connection is dead.
  *  4. Sockets, timers, time and chance come in through `io`, so that the tests can own them.
@@ -81,6 +82,12 @@ export class Connection extends EventTarget {
     /** @type {WebSocket | null} */
     this.socket = null;
     this.atOnce = false;
+    /** Of the connection that is open, or was lost, with its address. @type {string | undefined} */
+    this.session = undefined;
+    this.address = '';
+    /** When it was lost, seconds; NaN where none was. How long it took to come back the last time. */
+    this.lostS = Number.NaN;
+    this.awayS = 0;
     /** @type {wire.WireError | null} */
     this.fault = null;
     this.heardS = 0;
@@ -100,6 +107,7 @@ export class Connection extends EventTarget {
   /** Lets the connection go for good. */
   stop() {
     this.#release(this.socket);
+    this.#forget();
     this.io.cancel(this.retryTimer);
     this.#become('stopped');
   }
@@ -107,6 +115,7 @@ export class Connection extends EventTarget {
   /** Connects anew with a fresh `url` and `hello`, at once. */
   restart() {
     this.#release(this.socket);
+    this.#forget();
     this.attempts = 0;
     this.start();
   }
@@ -169,7 +178,8 @@ export class Connection extends EventTarget {
     /** @type {WebSocket} */
     let socket;
     try {
-      socket = this.io.open(this.url(), wire.SUBPROTOCOL);
+      if (!this.session) this.address = this.url();
+      socket = this.io.open(this.address, wire.SUBPROTOCOL);
     } catch (error) {
       this.#fail(new wire.WireError('bad_address', `The server's address is not valid: ${error}`));
       this.#become('failed');
@@ -181,7 +191,8 @@ export class Connection extends EventTarget {
       const hello = this.hello();
       const { encoding, sample_rate_hz = 0, channels = 1 } = hello.audio ?? {};
       this.bytesPerS = sample_rate_hz * channels * (encoding === 'f32' ? 4 : 2);
-      socket.send(wire.encodeHello(hello));
+      const resume = hello.role === 'watch' ? undefined : this.session;
+      socket.send(wire.encodeHello({ ...hello, resume }));
       this.heardS = this.io.nowS();
       this.#watchOver(socket);
     };
@@ -215,6 +226,9 @@ export class Connection extends EventTarget {
           throw new wire.WireError('unsupported_version', `The server speaks version ${message.version}.`);
         }
         this.welcome = /** @type {any} */ (message);
+        this.session = message.session;
+        this.awayS = this.io.nowS() - this.lostS || 0;
+        this.lostS = Number.NaN;
         this.clock = new ClockSync();
         this.#become('open');
         this.#askClock();
@@ -252,6 +266,8 @@ export class Connection extends EventTarget {
 
   #lost() {
     this.#release(this.socket);
+    if (this.fault || this.atOnce) this.#forget();
+    else if (this.state === 'open') this.lostS = this.io.nowS();
     if (this.fault && LASTING.has(this.fault.code)) {
       this.#become('failed');
     } else if (this.atOnce && !this.fault) {
@@ -263,6 +279,12 @@ export class Connection extends EventTarget {
       this.retryTimer = this.io.later(() => this.start(), delayS);
       this.#become('waiting', delayS);
     }
+  }
+
+  /** The next connection begins anew. */
+  #forget() {
+    this.session = undefined;
+    this.lostS = Number.NaN;
   }
 
   /** Forgets a socket: whatever it still says is not heard. @param {WebSocket | null} socket */

@@ -28,7 +28,7 @@ const DRY_S = 0.1;
  * @typedef {object} Sound
  * @property {(offsetS: number, nowS: number) => void} align local time at which the epoch's pts 0 is shown
  * @property {(nowS: number) => number} audiblePtsS NaN while nothing is heard
- * @property {() => void} newEpoch
+ * @property {(beginS?: number) => void} newEpoch
  * @property {number} [delayS] how much a loudspeaker is held back, NaN while it is not known
  */
 
@@ -67,7 +67,11 @@ export class LiveFace {
     this.dropped = 0; // by buffers of the past
     this.late = 0;
 
-    connection.addEventListener('welcome', () => this.sound?.newEpoch());
+    // A speaker that was lost and goes on does so behind what the server had heard of it.
+    connection.addEventListener('welcome', (event) => {
+      const { received_samples } = /** @type {CustomEvent} */ (event).detail;
+      this.sound?.newEpoch(received_samples / connection.audioRateHz || 0);
+    });
     connection.addEventListener('interrupted', () => this.sound?.newEpoch());
     connection.addEventListener('frames', (event) =>
       this.#receive(/** @type {CustomEvent} */ (event).detail),

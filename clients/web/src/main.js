@@ -62,6 +62,7 @@ on('state', ({ state }) => {
 });
 on('welcome', () => {
   wasOpen = true;
+  if (connection.awayS > 0) announce(`Back after ${connection.awayS.toFixed(1)} s.`);
   panel.hideConnectionFault();
 });
 on('fault', ({ code, message, hint, retrying }) => {

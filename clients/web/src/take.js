@@ -32,6 +32,7 @@ export class Take {
     this.kind = kind;
     /** Context time of the epoch's first sample, seconds; NaN before one was sent. */
     this.originS = Number.NaN;
+    this.beginS = 0; // the next sample's time on the epoch's audio clock, before one was sent
     /** What holds the loudspeaker back; null where nothing is heard. @type {DelayLine | null} */
     this.line = null;
     /** RMS of the last chunk sent, in [0, 1], and its time on the epoch's audio clock. */
@@ -113,9 +114,13 @@ export class Take {
     this.#closeCapture();
   }
 
-  /** A new epoch, or a new connection: its clock starts with the next sample sent. */
-  newEpoch() {
+  /**
+   * A new epoch, or a new connection: its clock goes on with the next sample sent.
+   * @param {number} [beginS] of which that sample is the instant
+   */
+  newEpoch(beginS = 0) {
     this.originS = Number.NaN;
+    this.beginS = beginS;
   }
 
   /** How much the loudspeaker is held back, seconds; NaN where nothing is heard, and until it was aligned. */
@@ -159,7 +164,7 @@ export class Take {
       return;
     }
     const sent = this.connection.sendAudio(stampAudio(data.buffer));
-    if (sent && Number.isNaN(this.originS)) this.originS = data.timeS;
+    if (sent && Number.isNaN(this.originS)) this.originS = data.timeS - this.beginS;
     this.level = data.level;
     if (data.level > QUIET_LEVEL) this.loudS = data.timeS;
     this.levelPtsS = data.timeS - this.originS;

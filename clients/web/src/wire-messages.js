@@ -32,6 +32,7 @@ export function encodeHello(hello) {
     seed: hello.seed ?? undefined,
     audio_passthrough: hello.audio_passthrough || undefined,
     paced: hello.paced || undefined,
+    resume: hello.resume ?? undefined,
   });
 }
 
@@ -81,6 +82,7 @@ const SERVER_MESSAGES = {
     styles: isStrings,
     style_scales: isStrings,
     style: isWeights,
+    received_samples: isInteger,
     server_time_s: isNumber,
   },
   style: { style: isWeights, epoch: isInteger, from_frame: isInteger },

@@ -25,6 +25,7 @@ export const ROLES = /** @type {const} */ (['publish', 'watch', 'converse']);
  * @property {number} [seed]
  * @property {boolean} [audio_passthrough]
  * @property {boolean} [paced] frames come when they are due, however early their audio came
+ * @property {string} [resume] the session of a connection that was lost, to speak on in it
  *
  * @typedef {object} Welcome
  * @property {'welcome'} type
@@ -48,6 +49,7 @@ export const ROLES = /** @type {const} */ (['publish', 'watch', 'converse']);
  * @property {string[]} styles
  * @property {string[]} style_scales
  * @property {Weights} style
+ * @property {number} received_samples of the epoch's audio, which a speaker that resumes goes on behind
  * @property {number} server_time_s
  *
  * @typedef {object} Frames

@@ -9,7 +9,7 @@ const WELCOME = JSON.stringify({
   ...{ type: 'welcome', version: 1, session: 's', stream: 'a', role: 'converse', epoch: 0, bundle: 'b' },
   ...{ kind: 'coefficients', dtype: 'f32', width: 1, scale: 1, channels: ['jawOpen'], unit: 'coefficient' },
   ...{ frame_rate_hz: 30, sample_rate_hz: 16000, hop_ms: 66, lookahead_ms: 80, face_delay_ms: 160 },
-  ...{ styles: [], style_scales: [], style: {}, server_time_s: 500 },
+  ...{ styles: [], style_scales: [], style: {}, received_samples: 0, server_time_s: 500 },
 });
 
 /** A socket whose other end is the test. */
@@ -175,6 +175,40 @@ describe('coming back', () => {
     const before = sockets.length;
     pass(0.26);
     assert.equal(sockets.length, before + 1);
+  });
+
+  test('a speaker asks to go on where it was lost, under the same name, and learns how long it took', () => {
+    const { connection, sockets, state, pass, open } = world();
+    const socket = open();
+    assert.equal(JSON.parse(socket.sent[0]).resume, undefined);
+    socket.drop();
+    pass(0.3);
+    sockets.at(-1).drop(); // nothing answers yet
+    pass(1.2);
+    sockets.at(-1).accept();
+    assert.equal(sockets.at(-1).url, socket.url);
+    assert.equal(JSON.parse(sockets.at(-1).sent[0]).resume, 's');
+    state.nowS = 2;
+    sockets.at(-1).say(WELCOME);
+    assert.equal(connection.awayS, 2);
+    assert.equal(connection.session, 's');
+  });
+
+  test('a watcher, and a speaker who ended or was refused, begin anew', () => {
+    for (const [role, last] of [
+      ['watch', ''],
+      ['converse', '{"type":"ended","epoch":0,"frames":3,"audio_s":0.1}'],
+      ['converse', error('at_capacity')],
+    ]) {
+      const { connection, sockets, pass, open } = world({ role });
+      const socket = open();
+      if (last.includes('ended')) connection.end();
+      if (last) socket.say(last);
+      socket.drop();
+      pass(5);
+      sockets.at(-1).accept();
+      assert.equal(JSON.parse(sockets.at(-1).sent[0]).resume, undefined);
+    }
   });
 
   test('after its own end it comes back at once, under the next name', () => {

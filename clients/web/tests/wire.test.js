@@ -26,7 +26,7 @@ function withDefaults(text) {
   const absent = { token: null, audio: null, lookahead_ms: null, hop_ms: null, style: null, seed: null };
   const output = { kind: 'coefficients', dtype: 'f32' };
   return fields.type === 'hello'
-    ? { ...absent, output, audio_passthrough: false, paced: false, ...fields }
+    ? { ...absent, output, audio_passthrough: false, paced: false, resume: null, ...fields }
     : fields;
 }
 

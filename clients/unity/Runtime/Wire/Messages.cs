@@ -42,6 +42,7 @@ namespace DiffSpeaker.Wire
             if (hello.Seed.HasValue) message["seed"] = hello.Seed.Value;
             if (hello.AudioPassthrough) message["audio_passthrough"] = true;
             if (hello.Paced) message["paced"] = true;
+            if (hello.Resume != null) message["resume"] = hello.Resume;
             return message.ToString(Formatting.None);
         }
 
@@ -91,6 +92,7 @@ namespace DiffSpeaker.Wire
                         Styles = fields.Texts("styles"),
                         StyleScales = fields.Texts("style_scales"),
                         Style = fields.Weights("style"),
+                        ReceivedSamples = fields.Integer("received_samples"),
                         ServerTimeS = fields.Number("server_time_s"),
                     });
                 case "style":

@@ -71,6 +71,9 @@ namespace DiffSpeaker.Wire
 
         /// <summary>Frames come when they are due, however early their audio came.</summary>
         public bool Paced;
+
+        /// <summary>The session of a connection that was lost, to speak on in it.</summary>
+        public string Resume;
     }
 
     /// <summary>The server's answer to a hello: what the frames will be.</summary>
@@ -82,6 +85,9 @@ namespace DiffSpeaker.Wire
 
         /// <summary>How far the face lags its audio when that arrives in real time; the network comes on top.</summary>
         public double FaceDelayMs;
+
+        /// <summary>Of the epoch's audio, per channel: a speaker that resumes goes on behind it.</summary>
+        public long ReceivedSamples;
 
         /// <summary>Names of a coefficient frame's columns, in order.</summary>
         public string[] Channels;

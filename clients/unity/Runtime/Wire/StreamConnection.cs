@@ -3,7 +3,8 @@
 // A task of its own reads the socket and stamps each message with its arrival, so that a frame drawn late does not
 // make the network look jittery; whoever draws takes the messages from a bounded queue when it likes. Rules:
 //  1. A lost connection is retried after 0.25 s × 2ⁿ, at most 5 s, each time a random half less, so that many
-//     clients don't come back in step. Frames that arrive reset n.
+//     clients don't come back in step. Frames that arrive reset n. A speaker asks to go on in the session that it
+//     was lost from; the server keeps it for some seconds.
 //  2. After our own `End` the next connection follows at once.
 //  3. Every two seconds the server's clock is asked; ten silent seconds mean that the connection is dead.
 //  4. What nobody takes is bounded: the oldest frames give way, never a control message. What the socket does not
@@ -60,6 +61,7 @@ namespace DiffSpeaker.Wire
         CancellationTokenSource life;
         double heardS;
         bool ending;
+        string session; // of the connection that is open, or was lost
         WireException fault;
 
         public ConnectionState State { get; private set; }
@@ -130,6 +132,7 @@ namespace DiffSpeaker.Wire
             {
                 if (life != null) life.Cancel();
                 life = null;
+                session = null;
                 State = ConnectionState.Stopped;
                 Welcome = null;
                 inbox.Clear();
@@ -242,6 +245,7 @@ namespace DiffSpeaker.Wire
                     watching = WatchOver(own);
                     await socket.ConnectAsync(address, own.Token).ConfigureAwait(false);
                     var wanted = hello();
+                    if (wanted.Role != "watch") lock (gate) wanted.Resume = session;
                     var waiting = new Outbox(wanted.Audio);
                     waiting.Add(Messages.Encode(wanted));
                     lock (gate) outbox = waiting;
@@ -261,7 +265,11 @@ namespace DiffSpeaker.Wire
                 own.Cancel();
                 await Quietly(sending).ConfigureAwait(false);
                 await Quietly(watching).ConfigureAwait(false);
-                lock (gate) return ending && fault == null;
+                lock (gate)
+                {
+                    if (ending || fault != null) session = null;
+                    return ending && fault == null;
+                }
             }
         }
 
@@ -302,6 +310,7 @@ namespace DiffSpeaker.Wire
                     if (welcome.Version != Protocol.Version)
                         throw new WireException("unsupported_version", "The server speaks version " + welcome.Version + ".");
                     Welcome = welcome;
+                    session = welcome.Session;
                     Clock = new ClockSync();
                     State = ConnectionState.Open;
                     SendText(Messages.EncodeClock(NowS));

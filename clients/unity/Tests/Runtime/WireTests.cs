@@ -155,6 +155,7 @@ namespace DiffSpeaker.Tests
                 Seed = (long?)fields["seed"],
                 AudioPassthrough = (bool)fields["audio_passthrough"],
                 Paced = (bool)fields["paced"],
+                Resume = (string)fields["resume"],
             };
             if (fields["audio"] is JObject)
             {
