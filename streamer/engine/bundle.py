@@ -91,7 +91,7 @@ class Bundle:
                 names = [str(channel) for channel in _read(archive, "names", "Uf", (len(channels),))]
             if not (np.isfinite(template).all() and np.isfinite(basis).all()):
                 raise ValueError("its vertices are not finite")
-            if faces.size and not (0 <= faces.min() and faces.max() < vertices):
+            if faces.size and not (faces.min() >= 0 and faces.max() < vertices):
                 raise ValueError("its faces name vertices that it does not have")
         except Exception as error:  # those of zipfile, zlib and numpy share no base class
             raise self._refusal(f"{name} is not a rig of this manifest: {error}") from None
@@ -112,9 +112,7 @@ class Bundle:
         return FaceError("bad_bundle", f"The bundle {self.folder} is refused: {sentence}.")
 
 
-def _read(
-    archive: zipfile.ZipFile, name: str, kinds: str, shape: tuple[int | None, ...]
-) -> npt.NDArray[Any]:
+def _read(archive: zipfile.ZipFile, name: str, kinds: str, shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
     """An array of an npz file, whose header is compared with what is expected before its values are read.
 
     So a few bytes that declare, or unpack to, more than memory holds are refused for what they declare.

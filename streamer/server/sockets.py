@@ -7,6 +7,9 @@ not in the system's buffers, where they cannot.
 Whether a peer is still there is asked of TCP, not of WebSocket's pings: the answer to a ping waits behind all
 the audio that a fast speaker has sent and that is not yet read. Pings are sent all the same, for the proxies
 between.
+
+A stranger is given little: ``hello_timeout_s`` for its request and as much again for its hello, and of those
+who say nothing the oldest is cut off where there are too many (``streamer.server.strangers``).
 """
 
 from __future__ import annotations
@@ -17,13 +20,14 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
-from websockets.protocol import State
+from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
@@ -32,9 +36,10 @@ from streamer.contract.errors import FaceError
 from streamer.server.http import Site
 from streamer.server.limits import RETRY_S
 from streamer.server.settings import Settings
+from streamer.server.strangers import Strangers, most
 
 _UNSENT_BYTES = 64 << 10
-_OPEN_TIMEOUT_S = 60.0  # a page's file may take as long on a slow network
+_OPEN_TIMEOUT_S = 60.0  # a page's file may take as long on a slow network; a request may not
 _PENANCE_S, _MOST_PENITENTS = 1.0, 256  # how long a refusal takes, for how many at one time
 # A peer that is gone is noticed within a minute.
 _TCP_OPTIONS = {
@@ -53,12 +58,58 @@ _EXPLANATIONS = {
 
 
 class FaceConnection(ServerConnection):
-    """A connection on which also websockets' own refusals are preceded by a named error."""
+    """A connection that is a stranger's until it is answered.
 
-    def __init__(self, protocol: ServerProtocol, server: Server, **options: Any) -> None:
+    websockets' own refusals are preceded by a named error.
+
+    Args:
+        strangers: where it is counted. request_timeout_s: how long its request may take.
+    """
+
+    def __init__(
+        self,
+        protocol: ServerProtocol,
+        server: Server,
+        *,
+        strangers: Strangers,
+        request_timeout_s: float,
+        **options: Any,
+    ) -> None:
         super().__init__(protocol, server, **options)
+        self._strangers = strangers
+        self._request_timeout_s = request_timeout_s
+        self._deadline: asyncio.TimerHandle | None = None
         self._fail = protocol.fail
         protocol.fail = self._explain_and_fail  # type: ignore[method-assign]
+
+    def owes(self, holds_bytes: int = 0) -> None:
+        """It is awaited: its request, its hello, or that it reads what it asked for."""
+        self._strangers.enter(self, self.transport.abort, holds_bytes)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102 - asyncio's
+        super().connection_made(transport)
+        self.owes()
+        self._deadline = self.loop.call_later(self._request_timeout_s, self.transport.abort)
+
+    def process_event(self, event: Event) -> None:  # noqa: D102 - websockets'
+        if self.request is None:
+            self._is_known()
+        super().process_event(event)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102 - asyncio's
+        self._is_known()
+        super().connection_lost(exc)
+
+    async def send(self, message: Any, **options: Any) -> None:
+        """Sends a message; who is sent one, a welcome or an error, is no stranger."""
+        self._strangers.leave(self)
+        await super().send(message, **options)
+
+    def _is_known(self) -> None:
+        self._strangers.leave(self)
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def _explain_and_fail(self, code: CloseCode | int, reason: str = "") -> None:
         explanation = _EXPLANATIONS.get(CloseCode(code))
@@ -117,7 +168,9 @@ async def listen(
     """
 
     async def handle(connection: ServerConnection) -> None:
+        assert isinstance(connection, FaceConnection)
         _tune(connection)
+        connection.owes()
         await converse(connection)
 
     waiting = 0
@@ -133,7 +186,7 @@ async def listen(
         finally:
             waiting -= 1
 
-    async def wait_for_turn(connection: ServerConnection) -> Response | None:
+    async def wait_for_turn(connection: FaceConnection) -> Response | None:
         peer = connection.remote_address
         try:
             await asyncio.sleep(knock(peer[0] if peer else ""))
@@ -141,16 +194,24 @@ async def listen(
             await penance()
             response = connection.respond(HTTPStatus.TOO_MANY_REQUESTS, f"{error.message} {error.hint}\n")
             response.headers["Retry-After"] = str(RETRY_S)
+            connection.owes()
             return response
         return None
 
     async def process_request(connection: ServerConnection, request: Request) -> Response | None:
-        is_websocket = request.headers.get("Upgrade", "").lower() == "websocket"
+        assert isinstance(connection, FaceConnection)
+        is_websocket = any(one.lower() == "websocket" for one in request.headers.get_all("Upgrade"))
         if is_websocket and request.path.startswith("/v1/streams/"):
             return await wait_for_turn(connection)
         connection.close_timeout = _OPEN_TIMEOUT_S
-        return await site.respond(request)
+        response = await site.respond(request)
+        connection.owes(len(response.body))
+        return response
 
+    create_connection: Any = partial(
+        FaceConnection, strangers=Strangers(most()), request_timeout_s=settings.hello_timeout_s
+    )
+    of_tls: dict[str, Any] = {} if context is None else {"ssl_handshake_timeout": settings.hello_timeout_s}
     # What websockets would log are mistakes of clients; what matters is logged here by name.
     logger = logging.getLogger("streamer.websockets")
     logger.setLevel(logging.CRITICAL)
@@ -170,7 +231,8 @@ async def listen(
             max_size=wire.MAX_MESSAGE_BYTES,
             write_limit=_UNSENT_BYTES,
             logger=logger,
-            create_connection=FaceConnection,
+            create_connection=create_connection,
+            **of_tls,
         )
     except OSError as error:
         place = f"{settings.host}:{settings.port}"
