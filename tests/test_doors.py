@@ -18,8 +18,8 @@ from diffspeaker_client import FaceError, connect
 from streamer.cli.main import main
 from streamer.server.doors import Doors, Pass, doors, read_key, read_tokens, sign
 from tests import fakes
+from tests.processes import refused, started
 from tests.serving import MONO, Place, everything, motion, play, say
-from tests.test_serve_cli import refused, started
 
 KEY = b"k" * 32
 NOW = 1_000_000.0

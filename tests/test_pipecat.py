@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests import fakes
-from tests.test_serve_cli import ROOT, started
+from tests.processes import ROOT, started
 
 PYTHON = ROOT / ".venv-agents" / "bin" / "python"
 

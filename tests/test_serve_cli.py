@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,41 +16,8 @@ from diffspeaker_client import FaceError, connect
 
 from streamer.cli import serve
 from tests import fakes
+from tests.processes import refused, started, stopped
 from tests.serving import GUARD_S, MONO, everything, heard, motion, say
-
-COMMAND = [sys.executable, "-m", "streamer.cli.main", "serve"]
-ROOT = Path(__file__).resolve().parents[1]
-
-
-@contextlib.contextmanager
-def started(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A serving process and its address."""
-    process = subprocess.Popen(
-        [*COMMAND, "--port", "0", "--bundle", str(folder), *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("DiffSpeaker Live is at http"), line + process.communicate(timeout=GUARD_S)[1]
-        yield process, line.split()[4]
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def refused(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=GUARD_S, check=False
-    )
-
-
-def stopped(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=GUARD_S)
-    return process.returncode, out, err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that can be handled")

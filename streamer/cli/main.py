@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -48,6 +49,16 @@ _INTERRUPTED, _PIPE_CLOSED = 130, 141
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the process's exit code."""
+    code = _run(argv)
+    if any(thread.name.startswith("inference ") for thread in threading.enumerate()):
+        # It hangs inside the model and cannot be ended; the interpreter must not be taken down under it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         code = _dispatch(argv)

@@ -47,20 +47,22 @@ class Table:
 
     def write(self, channels: Sequence[str], times_s: npt.NDArray[np.float64], values: F32) -> None:
         """See ``Sink``; raises ``bad_output`` where the columns have changed or the disk is full."""
-        if self._channels is None:
-            self._channels = tuple(channels)
-            self._stream.write(",".join(["time_s", *channels]) + "\n")
-        elif self._channels != tuple(channels):
+        if self._channels not in (None, tuple(channels)):
             raise FaceError(
                 "bad_output", "The stream has come back with other channels.", "Write to a new file."
             )
         try:
+            if self._channels is None:
+                self._channels = tuple(channels)
+                self._stream.write(",".join(["time_s", *channels]) + "\n")
             np.savetxt(self._stream, np.column_stack([times_s, values]), fmt="%.6f", delimiter=",")
             self._stream.flush()
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise FaceError("bad_output", f"The table cannot be written: {error.strerror}.") from None
+            raise FaceError(
+                "bad_output", f"The table cannot be written: {error.strerror}.", "Make room."
+            ) from None
 
 
 class Glance:

@@ -53,17 +53,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except (FaceError, Unreachable) as error:
         print(f"diffspeaker-client: {error}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:  # which may be what the error is about
+            _let_go_of_stdout()
         return error.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # Python flushes stdout once more at exit: give it somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_stdout()
         return _PIPE_CLOSED
     except Exception:
         traceback.print_exc()
         print("diffspeaker-client: this is a bug: please report it with the lines above.", file=sys.stderr)
         return CODES["internal"].exit
+
+
+def _let_go_of_stdout() -> None:
+    """Python flushes stdout once more at exit: gives it somewhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(argv: list[str]) -> int:

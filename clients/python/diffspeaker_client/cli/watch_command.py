@@ -49,6 +49,16 @@ def _open(path: str, leaving: contextlib.ExitStack) -> TextIO:
     if path == "-":
         return sys.stdout
     try:
-        return leaving.enter_context(open(path, "w", encoding="utf-8", newline=""))
+        stream = open(path, "w", encoding="utf-8", newline="")  # noqa: SIM115
     except OSError as error:
         raise FaceError("bad_output", f"{path} cannot be written: {error.strerror}.") from None
+
+    def close(_: object, failure: BaseException | None, __: object) -> None:
+        try:
+            stream.close()
+        except OSError as error:  # of a full disk, once more: what was said of it before stands
+            if failure is None:
+                raise FaceError("bad_output", f"{path} cannot be written: {error.strerror}.") from None
+
+    leaving.push(close)
+    return stream
