@@ -7,6 +7,7 @@ what the same audio gives without the fault.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import urllib.request
@@ -16,12 +17,16 @@ import numpy as np
 import pytest
 import soundfile
 from diffspeaker_client import connect
+from diffspeaker_client.exchange import encode_pcm
 
 from streamer.contract import wire
 from tests import fakes
-from tests.links import cable
-from tests.processes import client, expected, metric, started, url_of
+from tests.cables import cable
+from tests.processes import Client, client, expected, metric, started, url_of
 from tests.serving import GUARD_S, MONO, everything, motion, only
+
+if sys.platform != "win32":
+    from tests.lossy_line import HERE, lossy_line
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals, as other systems know them")
 
@@ -104,3 +109,42 @@ def test_a_cable_that_is_pulled_again_and_again_costs_no_frame(folder: Path, tmp
     with started(folder) as (_, page):
         asyncio.run(scenario(page))
         assert metric(page, "face_streams_resumed_total") == 3
+
+
+@pytest.mark.slow
+def test_through_a_network_that_loses_and_delays_every_frame_comes_once_and_in_order(
+    folder: Path, tmp_path: Path
+) -> None:
+    audio = fakes.speech(6)
+    soundfile.write(tmp_path / "speech.wav", audio, 16_000, subtype="PCM_16")
+    token = "for this test alone"
+    with contextlib.ExitStack() as leaving:
+        try:
+            here, there = leaving.enter_context(lossy_line())
+        except (FileNotFoundError, PermissionError) as error:
+            assert not os.environ.get("CI"), error
+            pytest.skip(f"no network namespaces here: {error}")
+        serving = started(folder, "--host", HERE, "--late-windows", "each", "--token", token, before=here)
+        _, page = leaving.enter_context(serving)
+        where = ("--stream", "me", "--server", page, "--token", token)
+        watching = client(tmp_path, "watcher", "watch", "--once", "-o", "-", *where, before=there)
+        talking = client(tmp_path, "speaker", "publish", str(tmp_path / "speech.wav"), *where, before=there)
+        speaker = leaving.enter_context(talking)
+
+        async def scenario() -> Client:
+            async with asyncio.timeout(60):
+                await speaker.saying("speaks as")
+                watcher = leaving.enter_context(watching)
+                await watcher.saying("Watching")
+                for one in (speaker, watcher):
+                    assert await asyncio.to_thread(one.process.wait) == 0, one.said()
+                return watcher
+
+        watcher = asyncio.run(scenario())
+        rows = np.loadtxt(watcher.out, delimiter=",", skiprows=1)
+        assert "Trying again" not in speaker.said() + watcher.said().split("Watching")[1]
+    pcm = soundfile.read(tmp_path / "speech.wav", dtype="float32")[0]
+    frames = expected(folder, wire.decode_audio(encode_pcm(pcm, "s16"), wire.AudioFormat("s16", 16_000, 1)))
+    first = round(rows[0, 0] * 30)
+    np.testing.assert_allclose(rows[:, 0], np.arange(first, len(frames)) / 30, atol=1e-6)
+    np.testing.assert_allclose(rows[:, 1:], frames[first:], atol=1e-6)

@@ -25,7 +25,7 @@ from diffspeaker_client.watch import Glance, Table, Watcher
 
 from streamer.contract import wire
 from tests import fakes
-from tests.links import cable
+from tests.cables import cable
 from tests.serving import MONO, Place, everything, motion, only, play
 
 

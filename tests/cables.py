@@ -1,4 +1,4 @@
-"""Networks that tests can spoil: a cable that is pulled."""
+"""A cable that tests can pull."""
 
 from __future__ import annotations
 
