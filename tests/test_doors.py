@@ -168,9 +168,10 @@ def test_a_guest_may_watch_and_not_speak_and_no_secret_is_ever_logged(
 
     with caplog.at_level(logging.DEBUG):
         play(scenario, folder, doors=gates)
-    assert "token 2" in caplog.text
+    ours = [str(vars(event)) for event in caplog.records if event.name.startswith("streamer")]
+    assert any("token 2" in event for event in ours)
     for secret in ("speaker-speaker-1", "watcher-watcher-1", "guess-guess-guess"):
-        assert not any(secret in r.getMessage() for r in caplog.records if r.name.startswith("streamer"))
+        assert not any(secret in event for event in ours)
 
 
 def test_one_address_has_so_many_connections_and_no_more(folder: Path) -> None:
@@ -265,7 +266,7 @@ def test_a_renewed_certificate_is_read_on_sighup_and_a_broken_one_leaves_the_old
         assert page.startswith("https://")
         port, first = int(page.rstrip("/").rsplit(":", 1)[1]), path.read_bytes()
         before = serial(port, path)
-        for text, words in ((b"no certificate", "the old certificate stays"), (None, "was read again")):
+        for text, words in ((b"no certificate", "old certificate stays"), (None, "certificate read again")):
             if text is None:
                 write_certificate(path)
             else:

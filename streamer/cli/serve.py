@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from streamer.cli import logs
 from streamer.cli.config import option, parse
 from streamer.contract.errors import FaceError
 from streamer.core.options import parse_style
@@ -106,6 +107,9 @@ class ServeOptions:
     log_level: str = option(
         "warning", "how much is logged to stderr", choices=("debug", "info", "warning", "error")
     )
+    log_format: str = option(
+        "text", "how: a line per event for people, or a JSON object per event", choices=logs.FORMATS
+    )
 
 
 def run(argv: list[str]) -> int:
@@ -124,11 +128,7 @@ def run(argv: list[str]) -> int:
             f"On {options.host} anybody who can reach this machine could listen in.",
             "Set --token, --tokens or --signing-key, or say --insecure.",
         )
-    logging.basicConfig(
-        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    # Our events, one per line: at debug, the socket library would log every message of every client.
-    logging.getLogger("websockets").setLevel(logging.INFO)
+    logs.configure(options.log_level, options.log_format)
     settings = Settings(
         host=options.host,
         port=options.port,
@@ -174,7 +174,7 @@ def _measure(backends: Sequence[OnnxBackend], bundle: Bundle, options: ServeOpti
     grid = timing.grid()
     frames = timing.hop.default_frames if options.hop_ms is None else grid.hop_frames(options.hop_ms)
     found = measured_capacity(backends, bundle, options.max_batch, grid.hop_ms(frames))
-    log.info("this machine holds %d speakers, by %d workers' pace", found, len(backends))
+    log.info("capacity measured", extra={"speakers": found, "workers": len(backends)})
     return found
 
 

@@ -192,7 +192,7 @@ class InferenceThread:
                 worker.looks += bool(worker.batch)
                 if worker.batch and not worker.hangs and worker.looks > self._hang_looks:
                     worker.hangs = True
-                    log.error("a batch of %d windows does not come back", len(worker.batch))
+                    log.error("a batch does not come back", extra={"batch": len(worker.batch)})
                     if len(worker.batch) == 1:
                         lost += [ticket for ticket in worker.batch if self._scheduler.done(ticket)]
                     for ticket in worker.batch:

@@ -101,7 +101,7 @@ async def serving(
         if context is not None:
             _reload_on_hangup(context, settings)
         port = server.sockets[0].getsockname()[1]
-        log.info("listening on %s:%d", settings.host, port)
+        log.info("listening", extra={"host": settings.host, "port": port})
         try:
             yield Address(settings.host, port, hub, denoiser.failed, context is not None)
         finally:
@@ -109,7 +109,7 @@ async def serving(
                 async with asyncio.timeout(settings.drain_timeout_s):
                     await hub.drain()
             except TimeoutError:
-                log.warning("the streams were not drained in %g seconds", settings.drain_timeout_s)
+                log.warning("draining took too long", extra={"timeout_s": settings.drain_timeout_s})
                 hub.abandon()
             server.close()
             await server.wait_closed()
@@ -161,9 +161,9 @@ def _reload_on_hangup(context: ssl.SSLContext, settings: Settings) -> None:
     def reload() -> None:
         try:
             load(context, settings)
-            log.warning("the certificate was read again")
+            log.warning("certificate read again")
         except FaceError as error:
-            log.error("the old certificate stays: %s", error.message)
+            log.error("old certificate stays", extra={"reason": error.message})
 
     if hasattr(signal, "SIGHUP"):
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)

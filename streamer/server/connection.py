@@ -44,12 +44,12 @@ async def converse(socket: ServerConnection, hub: Hub) -> None:
     Args:
         socket: accepted, nothing read yet. hub: the streams.
     """
-    peer = socket.remote_address
+    peer = _peer(socket)
     try:
         try:
-            connection = await _greet(socket, hub, peer[0] if peer else "")
+            connection = await _greet(socket, hub, peer.rpartition(":")[0])
         except FaceError as error:
-            log.info("%s refused: %s: %s", peer, error.code, error.message)
+            log.info("client refused", extra={"peer": peer, "code": error.code, "reason": error.message})
             hub.metrics.errors.labels(error.code).inc()
             await _refuse(socket, error, hub.settings.close_timeout_s)
         else:
@@ -58,9 +58,15 @@ async def converse(socket: ServerConnection, hub: Hub) -> None:
     except ConnectionClosed:
         pass
     except Exception:
-        log.exception("%s failed", peer)
+        log.exception("connection failed", extra={"peer": peer})
         failure = FaceError("internal", "The connection failed.")
         await _refuse(socket, failure, hub.settings.close_timeout_s)
+
+
+def _peer(socket: ServerConnection) -> str:
+    """Address and port."""
+    peer = socket.remote_address
+    return f"{peer[0]}:{peer[1]}" if peer else ":"
 
 
 async def _greet(socket: ServerConnection, hub: Hub, address: str) -> Connection:
@@ -156,14 +162,13 @@ class Connection:
         self._stream = stream
         self._subscriber = subscriber
         self._is_speaker = hello.role != "watch"
+        self._who = {"peer": _peer(socket)} | stream.who
 
     async def run(self) -> None:
         """Reads and writes until the connection is closed."""
         watchers = self._hub.metrics.watchers
         watchers.inc(self._subscriber.output is not None)
-        log.info(
-            "%s joined %s as %s (%s)", self.address, self._stream.name, self._hello.role, self.guest.name
-        )
+        log.info("client joined", extra=self._who | {"role": self._hello.role, "guest": self.guest.name})
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._write())
@@ -172,9 +177,7 @@ class Connection:
         finally:
             self._leave()
             watchers.dec(self._subscriber.output is not None)
-            log.info(
-                "%s left %s: %s", self._socket.remote_address, self._stream.name, self._socket.close_code
-            )
+            log.info("client left", extra=self._who | {"close_code": self._socket.close_code})
 
     def _leave(self, grace_s: float = 0.0) -> None:
         self._stream.broadcast.leave(self._subscriber)
@@ -194,11 +197,14 @@ class Connection:
                 try:
                     await self._obey(message)
                 except FaceError as error:
-                    log.info("%s failed: %s: %s", self._socket.remote_address, error.code, error.message)
+                    why = {"code": error.code, "reason": error.message}
+                    log.info("client failed", extra=self._who | why)
                     self._subscriber.finish(error)
                     self._leave()
         except ConnectionClosed as closed:
             is_lost = closed.rcvd is None and closed.sent is None
+            if is_lost:
+                log.info("client lost", extra=self._who)
             self._leave(self._hub.settings.resume_s if is_lost else 0.0)
             self._subscriber.finish()
 
@@ -250,7 +256,7 @@ class Connection:
         except ConnectionClosed:
             pass
         except TimeoutError:
-            log.info("%s reads nothing and is cut off", self._socket.remote_address)
+            log.info("client cut off", extra=self._who | {"reason": "it reads nothing"})
             self._socket.transport.abort()
 
     async def _report(self) -> None:

@@ -146,6 +146,7 @@ class Hub:
         self._streams[name] = stream
         self._load += cost
         self._update_idle()
+        log.info("stream opened", extra=stream.who)
         task = self._tasks.create_task(self._run(stream, cost), name=f"stream {name}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -166,7 +167,7 @@ class Hub:
                 f"The stream {name} goes on at {stream.sample_rate_hz} Hz.",
                 "Send the audio at that rate, or begin anew with a hello without 'resume'.",
             )
-        log.info("stream %s is spoken on again", name)
+        log.info("stream resumed", extra=stream.who)
         self.metrics.resumed.inc()
         return stream
 
@@ -220,7 +221,6 @@ class Hub:
         return max(Fraction(1), Fraction(usual, options.hop_frames))
 
     async def _run(self, stream: Stream, cost: Fraction) -> None:
-        log.info("stream %s opened, session %s", stream.name, stream.session_id)
         try:
             await stream.run()
         finally:
@@ -228,7 +228,7 @@ class Hub:
                 del self._streams[stream.name]
             self._load -= cost
             self._update_idle()
-        log.info("stream %s ended after %d frames", stream.name, stream.broadcast.frames)
+        log.info("stream ended", extra=stream.who | {"frames": stream.broadcast.frames})
 
     def _update_idle(self) -> None:
         self.metrics.sessions.set(len(self._streams))

@@ -90,14 +90,15 @@ class Microphone:
         audio = wire.AudioFormat("f32", round(self._stream.samplerate), 1)
         stream = hub.open(STREAM_NAME, audio)
         self._blocks.clear()  # what was captured while the model warmed up
-        log.info("the microphone %s is heard at %d Hz", self.name, audio.sample_rate_hz)
+        heard = {"device": self.name, "sample_rate_hz": audio.sample_rate_hz}
+        log.info("microphone heard", extra=stream.who | heard)
         try:
             while not stream.input_is_over:
                 while self._blocks:
                     await stream.room()
                     stream.hear(np.nan_to_num(self._blocks.popleft()))
                 if self._is_over:
-                    log.error("the microphone %s is gone", self.name)
+                    log.error("microphone gone", extra=stream.who | {"device": self.name})
                     return
                 self._arrived.clear()
                 await self._arrived.wait()

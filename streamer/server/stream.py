@@ -32,7 +32,8 @@ import numpy.typing as npt
 from streamer.contract import wire
 from streamer.contract.errors import FaceError
 from streamer.core.crossfader import FrameBlock
-from streamer.core.session import Session, State
+from streamer.core.session import Session, State, WindowRequest
+from streamer.engine.inference_thread import Outcome
 from streamer.server.broadcast import Broadcast
 from streamer.server.denoiser import Denoiser
 from streamer.server.metrics import Metrics
@@ -110,6 +111,11 @@ class Stream:
         self._ahead_s = 0.0  # how much more audio came than time went by
         self._is_live = True
         self._plays_from: float | None = None  # when a paced epoch's audio began, its gaps left out
+
+    @property
+    def who(self) -> dict[str, object]:
+        """The fields of every event of this stream."""
+        return {"stream": self.name, "session": self.session_id}
 
     # ---- the speaker's side ----
 
@@ -230,9 +236,9 @@ class Stream:
             await self._animate()
         except FaceError as failure:
             error = failure
-            log.error("stream %s failed: %s", self.name, failure.message)
+            log.error("stream failed", extra=self.who | {"code": failure.code, "reason": failure.message})
         except Exception as failure:
-            log.exception("stream %s failed", self.name)
+            log.exception("stream failed", extra=self.who)
             error = FaceError("internal", f"The stream failed: {type(failure).__name__}.")
         self._input_over = True
         self._inbox.clear()
@@ -272,11 +278,8 @@ class Stream:
             self._metrics.queue_wait.observe(outcome.queue_s)
             self._metrics.batch_size.observe(outcome.batch)
             self._metrics.frame_latency.labels("compute").observe(outcome.compute_s)
-            log.debug(
-                "window stream=%s epoch=%d first_frame=%d batch=%d queue_ms=%.2f compute_ms=%.2f",
-                *(self.name, request.epoch, request.window.emit_start, outcome.batch),
-                *(1000 * outcome.queue_s, 1000 * outcome.compute_s),
-            )
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("window denoised", extra=self.who | _facts(request, outcome))
             if outcome.late:
                 self._late += 1
                 self._metrics.deadline_misses.inc()
@@ -329,3 +332,13 @@ class Stream:
             latency_s = now - self._arrivals[0][1]
             self._metrics.frame_latency.labels("total").observe(latency_s)
             self._metrics.av_skew.set(latency_s - self.face_delay_ms / 1000)
+
+
+def _facts(request: WindowRequest, outcome: Outcome) -> dict[str, object]:
+    return {
+        "epoch": request.epoch,
+        "first_frame": request.window.emit_start,
+        "batch": outcome.batch,
+        "queue_ms": round(1000 * outcome.queue_s, 2),
+        "compute_ms": round(1000 * outcome.compute_s, 2),
+    }
