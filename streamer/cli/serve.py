@@ -110,6 +110,11 @@ class ServeOptions:
     log_format: str = option(
         "text", "how: a line per event for people, or a JSON object per event", choices=logs.FORMATS
     )
+    trace_to: str | None = option(
+        None,
+        "an OpenTelemetry collector (OTLP over HTTP) for a trace of every window: http://127.0.0.1:4318",
+        metavar="URL",
+    )
 
 
 def run(argv: list[str]) -> int:
@@ -139,6 +144,7 @@ def run(argv: list[str]) -> int:
         connects_per_minute=options.connects_per_minute,
         bytes_per_s=options.bytes_per_s,
         resume_s=options.resume_s,
+        trace_to=options.trace_to,
         lookahead_ms=options.lookahead_ms,
         hop_ms=options.hop_ms,
         style=None if options.style is None else parse_style(options.style),

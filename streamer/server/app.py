@@ -33,6 +33,7 @@ from streamer.server.metrics import Metrics
 from streamer.server.microphone import Microphone
 from streamer.server.settings import Settings
 from streamer.server.sockets import listen, load, tls
+from streamer.server.tracing import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +82,8 @@ async def serving(
     metrics = Metrics()
     metrics.follow(thread.backend)
     denoiser = Denoiser(thread)
-    async with _task_group() as tasks:
-        hub = Hub(bundle, denoiser, settings, metrics, tasks, clock)
+    async with _tracing(settings, clock) as tracer, _task_group() as tasks:
+        hub = Hub(bundle, denoiser, settings, metrics, tasks, tracer, clock)
         watch = tasks.create_task(denoiser.watch(settings.look_interval_s, metrics.hung_workers.set))
         await hub.warm_up()
         site = Site(
@@ -167,6 +168,18 @@ def _reload_on_hangup(context: ssl.SSLContext, settings: Settings) -> None:
 
     if hasattr(signal, "SIGHUP"):
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+
+
+@contextlib.asynccontextmanager
+async def _tracing(settings: Settings, clock: Callable[[], float]) -> AsyncIterator[Tracer | None]:
+    if settings.trace_to is None:
+        yield None
+        return
+    tracer = Tracer(settings.trace_to, clock)
+    try:
+        yield tracer
+    finally:
+        await asyncio.to_thread(tracer.close)
 
 
 @contextlib.asynccontextmanager

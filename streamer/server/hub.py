@@ -27,6 +27,7 @@ from streamer.server.limits import RETRY_S, Guest, Limits
 from streamer.server.metrics import Metrics
 from streamer.server.settings import Settings
 from streamer.server.stream import Stream
+from streamer.server.tracing import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,8 @@ class Hub:
 
     Args:
         bundle: the model and the face. denoiser: computes. settings: defaults and bounds.
-        metrics: where it counts. tasks: where streams run. clock: monotonic seconds.
+        metrics: where it counts. tasks: where streams run. tracer: told of every window, or None.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Hub:
         settings: Settings,
         metrics: Metrics,
         tasks: asyncio.TaskGroup,
+        tracer: Tracer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.bundle = bundle
@@ -59,6 +62,7 @@ class Hub:
         self.is_accepting = False
         self._denoiser = denoiser
         self._tasks = tasks
+        self._tracer = tracer
         self._streams: dict[str, Stream] = {}
         self._vertices_off_loop = False
         self._running: set[asyncio.Task[None]] = set()
@@ -140,6 +144,7 @@ class Hub:
             allowance_s=self._denoiser.usual_s,
             catches_up=self.settings.join_late_windows,
             paced=hello is not None and hello.paced,
+            tracer=self._tracer,
             metrics=self.metrics,
             clock=self.clock,
         )

@@ -33,6 +33,7 @@ class Settings:
         close_timeout_s: how long a closing handshake may take.
         drain_timeout_s: how long a stopping server animates what it has received.
         stats_interval_s: how often each client is told its stats.
+        trace_to: the address of an OpenTelemetry collector for traces of windows; None is none.
         look_interval_s: how often the inference threads are looked after; a batch hangs after 20 looks.
     """
 
@@ -62,4 +63,5 @@ class Settings:
     close_timeout_s: float = 5.0
     drain_timeout_s: float = 10.0
     stats_interval_s: float = 1.0
+    trace_to: str | None = None
     look_interval_s: float = 0.25

@@ -39,6 +39,7 @@ from streamer.server.denoiser import Denoiser
 from streamer.server.metrics import Metrics
 from streamer.server.seat import Seat
 from streamer.server.subscriber import Subscriber
+from streamer.server.tracing import Tracer
 
 F32 = npt.NDArray[np.float32]
 
@@ -60,7 +61,7 @@ class Stream:
         denoiser: computes its windows. broadcast: takes its frames.
         read_ahead_s: audio that the inbox holds.
         allowance_s: the time allowed for computing, part of the published face delay.
-        catches_up: whether rule 4 holds. paced: whether rule 5 does.
+        catches_up: whether rule 4 holds. paced: whether rule 5 does. tracer: told of every window, or None.
         metrics: where it counts. clock: monotonic seconds.
     """
 
@@ -76,6 +77,7 @@ class Stream:
         allowance_s: float,
         catches_up: bool,
         paced: bool,
+        tracer: Tracer | None,
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
@@ -88,6 +90,7 @@ class Stream:
         self._allowance_s = allowance_s
         self._catches_up = catches_up
         self._paced = paced
+        self._tracer = tracer
         self._metrics = metrics
         self._clock = clock
 
@@ -289,6 +292,8 @@ class Stream:
                 if block is not None:
                     self._measure(block)
                     await self.broadcast.publish(block)
+                    if self._tracer is not None:
+                        self._tracer.window(self.who, asked, outcome)
 
     def _early_s(self) -> float:
         """How much too early a paced stream's next window would be (rule 5); never while stopping."""
