@@ -20,9 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "THIRD_PARTY.md"
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _EXTRA = re.compile(r"extra\s*==")
-SERVING = ("cpu", "vmc")  # extras of who serves or watches; the others are for building and testing
+SERVING = ("cpu", "traces", "vmc")  # extras of who serves or watches; the others are for building and testing
 # What the metadata does not say.
 KNOWN = {
+    "atheris": "Apache-2.0, by its licence file",
     "espeakng-loader": "MIT; it carries espeak-ng, GPL-3.0-or-later",
     "pylivelinkface": "MIT, by its repository",
 }

@@ -21,7 +21,16 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "streamer/server": (
         {"streamer.contract", "streamer.core", "streamer.engine"},
-        {"numpy", "msgspec", "websockets", "uvloop", "sounddevice", "jwt", "prometheus_client"},
+        {
+            "numpy",
+            "msgspec",
+            "websockets",
+            "uvloop",
+            "sounddevice",
+            "jwt",
+            "prometheus_client",
+            "opentelemetry",
+        },
     ),
     "streamer/cli": (
         {"streamer.contract", "streamer.core", "streamer.engine", "streamer.server"},
