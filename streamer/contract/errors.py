@@ -50,6 +50,7 @@ CODES: dict[str, Code] = {
     "bad_config": Code(1008, 2, "See `diffspeaker --help`."),
     "bad_output": Code(1011, 2, "Check that the folder exists and may be written."),
     "inference_failed": Code(1011, 6, "See the server's log; the session has ended."),
+    "engine_away": Code(1013, 1, "The machines that compute do not answer: try again in a moment."),
     "shutting_down": Code(1001, 0, "The server is stopping: reconnect in a moment."),
     "internal": Code(1011, 70, "This is a bug in the server: please report it with the server's log."),
 }

@@ -28,8 +28,7 @@ import numpy.typing as npt
 
 from streamer.contract.errors import FaceError
 from streamer.contract.manifest import REFERENCE
-from streamer.core.session import WindowRequest
-from streamer.engine.binding import Binding, fixed_size
+from streamer.engine.binding import OUTPUT, Binding, fixed_size, graph_shapes, input_shapes
 from streamer.engine.bundle import Bundle
 from streamer.engine.providers import (
     CPU,
@@ -46,12 +45,35 @@ F32 = npt.NDArray[np.float32]
 
 log = logging.getLogger(__name__)
 
-_OUTPUT = "motion"
 INT8_RMS = 0.02  # of a coefficient; an overflow is far beyond it
 
 
+class Question(Protocol):
+    """What a backend needs of a request: the graph's inputs, float32, as ``WindowRequest`` has them."""
+
+    @property
+    def audio(self) -> F32:
+        """(window_samples,)"""
+
+    @property
+    def noise(self) -> F32:
+        """(T, N)"""
+
+    @property
+    def prefix(self) -> F32:
+        """(T, C)"""
+
+    @property
+    def prefix_mask(self) -> F32:
+        """(T,)"""
+
+    @property
+    def style(self) -> F32:
+        """(S,)"""
+
+
 class Backend(Protocol):
-    """Anything that turns requests into motion."""
+    """Anything that turns requests into motion: a graph in this process, or a pool of machines."""
 
     @property
     def name(self) -> str:
@@ -69,8 +91,12 @@ class Backend(Protocol):
     def fallbacks(self) -> int:
         """How often it had to go on elsewhere or otherwise, the start included."""
 
-    def infer(self, requests: Sequence[WindowRequest]) -> F32:
-        """Motion float32 (B, T, C) for B requests; raises ``inference_failed``."""
+    def infer(self, requests: Sequence[Question]) -> F32:
+        """Motion float32 (B, T, C) for B requests.
+
+        Raises:
+            FaceError: ``inference_failed``; ``engine_away``, where asking again may help.
+        """
 
     def warm_up(self, max_batch: int = 1) -> None:
         """Computes something of every likely batch size, so that the first real window is not slow."""
@@ -151,7 +177,7 @@ class OnnxBackend:
         """How many rungs were left."""
         return len(self.tried) - 1
 
-    def infer(self, requests: Sequence[WindowRequest]) -> F32:
+    def infer(self, requests: Sequence[Question]) -> F32:
         """Motion for a batch.
 
         Args:
@@ -219,7 +245,7 @@ class OnnxBackend:
         runtime = _runtime()
         path = str(self._bundle.variants[rung.variant])
         options = session_options(runtime, self._threads)
-        inputs = {name: shape for name, shape in self._shapes().items() if name != _OUTPUT}
+        inputs = input_shapes(self._bundle.manifest)
         if rung.provider == TENSORRT:
             engine_cache().mkdir(parents=True, exist_ok=True)
         try:
@@ -250,7 +276,7 @@ class OnnxBackend:
         }
         for name, array in inputs.items():
             binding.inputs[name][:] = array
-        reference = self._open(Rung(CPU, REFERENCE)).run([_OUTPUT], inputs)[0]
+        reference = self._open(Rung(CPU, REFERENCE)).run([OUTPUT], inputs)[0]
         rms = float(np.sqrt(np.square(binding.run(1) - reference).mean()))
         if not rms <= INT8_RMS:
             raise FaceError("bad_config", f"This processor's 8-bit products are wrong (by {rms:.2g}).")
@@ -258,17 +284,7 @@ class OnnxBackend:
     # ---- the graph ----
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """What the manifest says of each input and the output, without the batch."""
-        manifest = self._bundle.manifest
-        frames, width = manifest.timing.segment_frames, manifest.frame_width
-        prefix = {"prefix": (frames, width), "prefix_mask": (frames,)}
-        return {
-            "audio": (manifest.timing.window_samples,),
-            "noise": (frames, manifest.noise_width),
-            **(prefix if manifest.timing.prefix_frames else {}),
-            "style": (len(manifest.styles) + len(manifest.style_scales),),
-            _OUTPUT: (frames, width),
-        }
+        return graph_shapes(self._bundle.manifest)
 
     def _check_graph(self) -> None:
         found = {node.name: node for node in (*self._session.get_inputs(), *self._session.get_outputs())}
@@ -281,7 +297,7 @@ class OnnxBackend:
             node = found[name]
             if node.type != "tensor(float)":
                 raise self._refusal(f"its graph's {name} is {node.type}, not tensor(float)")
-            if isinstance(node.shape[0], int) or tuple(node.shape[1:]) != shape:
+            if not node.shape or isinstance(node.shape[0], int) or tuple(node.shape[1:]) != shape:
                 raise self._refusal(
                     f"its graph's {name} has the shape {tuple(node.shape)} where (batch, "
                     f"{', '.join(map(str, shape))}) is needed"
@@ -291,7 +307,7 @@ class OnnxBackend:
         size = fixed_size(batch) if self._rung.on_gpu else batch
         if size not in self._bindings:
             device = "cuda" if self._rung.on_gpu else "cpu"
-            self._bindings[size] = Binding(_runtime(), self._session, self._shapes(), _OUTPUT, size, device)
+            self._bindings[size] = Binding(_runtime(), self._session, self._shapes(), OUTPUT, size, device)
         return self._bindings[size]
 
     def _refusal(self, sentence: str) -> FaceError:

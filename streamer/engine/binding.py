@@ -13,7 +13,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streamer.contract.manifest import Manifest
+
 F32 = npt.NDArray[np.float32]
+
+
+OUTPUT = "motion"
+
+
+def graph_shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:
+    """What a manifest says of the graph's inputs and its output, without the batch."""
+    frames, width = manifest.timing.segment_frames, manifest.frame_width
+    prefix = {"prefix": (frames, width), "prefix_mask": (frames,)}
+    return {
+        "audio": (manifest.timing.window_samples,),
+        "noise": (frames, manifest.noise_width),
+        **(prefix if manifest.timing.prefix_frames else {}),
+        "style": (len(manifest.styles) + len(manifest.style_scales),),
+        OUTPUT: (frames, width),
+    }
+
+
+def input_shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:
+    """Those of the inputs alone, in the graph's order."""
+    return {name: shape for name, shape in graph_shapes(manifest).items() if name != OUTPUT}
 
 
 def fixed_size(batch: int) -> int:

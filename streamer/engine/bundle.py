@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamer.contract.errors import FaceError
-from streamer.contract.manifest import MOST_VALUES, REFERENCE, Manifest, read_manifest
+from streamer.contract.manifest import MANIFEST_NAME, MOST_VALUES, REFERENCE, Manifest, read_manifest, sha256
 
 F32 = npt.NDArray[np.float32]
 
@@ -67,6 +67,11 @@ class Bundle:
         model = self.manifest.model
         files = {REFERENCE: model.file, **model.variants}
         return {name: self.folder / file for name, file in files.items()}
+
+    @cached_property
+    def digest(self) -> str:
+        """The bundle's fingerprint: SHA-256 of its manifest, which holds those of all its files."""
+        return sha256(self.folder / MANIFEST_NAME)
 
     @property
     def avatar_file(self) -> Path | None:
