@@ -15,6 +15,7 @@ who say nothing the oldest is cut off where there are too many (``streamer.serve
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
@@ -79,8 +80,14 @@ class FaceConnection(ServerConnection):
         self._strangers = strangers
         self._request_timeout_s = request_timeout_s
         self._deadline: asyncio.TimerHandle | None = None
+        self._peer: Any = None
         self._fail = protocol.fail
         protocol.fail = self._explain_and_fail  # type: ignore[method-assign]
+
+    @property
+    def remote_address(self) -> Any:
+        """The peer's, (host, port, …) or None: as it was at first, for one that is gone has none any more."""
+        return self._peer
 
     def owes(self, holds_bytes: int = 0) -> None:
         """It is awaited: its request, its hello, or that it reads what it asked for."""
@@ -88,6 +95,8 @@ class FaceConnection(ServerConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102 - asyncio's
         super().connection_made(transport)
+        with contextlib.suppress(OSError):  # it is gone already
+            self._peer = transport.get_extra_info("peername")
         self.owes()
         self._deadline = self.loop.call_later(self._request_timeout_s, self.transport.abort)
 
@@ -99,6 +108,8 @@ class FaceConnection(ServerConnection):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102 - asyncio's
         self._is_known()
         super().connection_lost(exc)
+        if self.response is not None:
+            self.response.body = b""  # a file; connections themselves wait for Python's collector
 
     async def send(self, message: Any, **options: Any) -> None:
         """Sends a message; who is sent one, a welcome or an error, is no stranger."""
@@ -199,13 +210,20 @@ async def listen(
         return None
 
     async def process_request(connection: ServerConnection, request: Request) -> Response | None:
+        response = await answer(connection, request)
+        if connection.protocol.eof_sent:  # the peer closed or broke a rule meanwhile: nothing can be answered
+            connection.transport.abort()
+            await connection.wait_closed()
+        return response
+
+    async def answer(connection: ServerConnection, request: Request) -> Response | None:
         assert isinstance(connection, FaceConnection)
         is_websocket = any(one.lower() == "websocket" for one in request.headers.get_all("Upgrade"))
         if is_websocket and request.path.startswith("/v1/streams/"):
             return await wait_for_turn(connection)
         connection.close_timeout = _OPEN_TIMEOUT_S
         response = await site.respond(request)
-        connection.owes(len(response.body))
+        connection.owes(2 * len(response.body))  # as it is, and as it is written
         return response
 
     create_connection: Any = partial(
