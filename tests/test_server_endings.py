@@ -10,6 +10,7 @@ import pytest
 from diffspeaker_client import Event, Face, FaceError, Frames, connect
 
 from streamer.contract import wire
+from streamer.server import stream
 from tests import fakes
 from tests.serving import (
     MONO,
@@ -138,6 +139,35 @@ def test_a_model_that_fails_ends_the_stream_with_a_name_and_the_server_lives_on(
             assert len(motion(await everything(face))) == 30
 
     play(scenario, folder)
+
+
+def test_while_the_engine_is_away_frames_wait_and_none_is_lost(folder: Path) -> None:
+    async def scenario(place: Place) -> None:
+        audio = fakes.speech(1)
+        async with connect(place.url(), "publish", audio=MONO) as speaker, connect(place.url()) as watcher:
+            place.backend.fails_with = FaceError("engine_away", "Nobody answers.")
+            await say(speaker, audio)
+            await speaker.end()
+            while await metric(place, "face_windows_given_back_total") < 3:
+                await asyncio.sleep(0.01)
+            place.backend.fails_with = None
+            np.testing.assert_array_equal(motion(await everything(watcher)), place.offline(audio))
+
+    play(scenario, folder)
+
+
+def test_an_engine_that_stays_away_ends_the_stream_with_its_name(folder: Path) -> None:
+    async def scenario(place: Place) -> None:
+        place.backend.fails_with = FaceError("engine_away", "Nobody answers.")
+        async with connect(place.url(), "converse", audio=MONO) as face:
+            await say(face, fakes.speech(1))
+            with pytest.raises(FaceError, match="Nobody answers") as told:
+                await everything(face)
+            assert told.value.code == "engine_away"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream, "_PATIENCE_S", 0.2)
+        play(scenario, folder)
 
 
 def test_a_name_is_free_again_when_its_stream_has_ended(folder: Path) -> None:

@@ -137,6 +137,38 @@ def test_motion_that_is_not_finite_is_an_error_with_a_name(bad):
     assert caught.value.code == "inference_failed"
 
 
+def test_a_request_that_nobody_answered_is_asked_again_and_nothing_is_lost():
+    session, backend = start()
+    plain, _ = start()
+    blocks = []
+    for part in np.array_split(fakes.speech(1), 7):
+        session.feed(part)
+        plain.feed(part)
+        if (request := session.next_request()) is not None:
+            session.give_back(request)
+            with pytest.raises(RuntimeError, match="not out"):
+                session.give_back(request)
+        blocks += denoise(session, backend)
+    expected = denoise(plain, backend)
+    for block, wanted in zip(blocks, expected, strict=True):
+        np.testing.assert_array_equal(block.values, wanted.values)
+
+
+def test_a_request_given_back_can_be_joined_with_newer_ones_and_is_forgotten_after_an_interrupt():
+    session, backend = start()
+    session.feed(fakes.speech(0.5))
+    request = session.next_request()
+    first = request.window.emit_start
+    session.give_back(request)
+    joined = session.next_request(catch_up=True)
+    assert joined.window.emit_start == first and joined.window.emit_stop > request.window.emit_stop
+    session.interrupt()
+    session.give_back(joined)
+    assert session.next_request() is None
+    session.feed(fakes.speech(0.5))
+    assert denoise(session, backend)[0].first_frame == 0
+
+
 def test_motion_is_clipped_to_what_the_manifest_allows():
     session, backend = start()
     session.feed(fakes.speech(1))

@@ -10,8 +10,8 @@ Rules
 2. ``next_batch`` puts what it returns in flight; ``done`` takes it out again.
 3. ``cancel`` forgets a request; one in flight finishes, and ``done`` says that nobody wants its result.
 4. A request that is picked after its deadline is late: it is denoised all the same, and counted.
-5. ``retry`` puts a request of a batch that failed back, to be a batch by itself: whatever the others were,
-   it is judged alone.
+5. ``retry`` puts a request of a batch that failed back; ``alone``, it will be a batch by itself, and is
+   judged for what it is.
 
 The time is always an argument, in seconds of any one monotonic clock.
 """
@@ -126,10 +126,10 @@ class Scheduler(Generic[Request]):
         del self._in_flight[ticket.session_id]
         return True
 
-    def retry(self, ticket: Ticket[Request]) -> None:
-        """Puts a request that is in flight back, to be a batch by itself; nothing where nobody wants it."""
+    def retry(self, ticket: Ticket[Request], alone: bool = True) -> None:
+        """Puts a request that is in flight back (rule 5); nothing where nobody wants it."""
         if self.done(ticket):
-            self._queue(replace(ticket, is_alone=True))
+            self._queue(replace(ticket, is_alone=ticket.is_alone or alone))
 
     def cancel(self, session_id: str) -> None:
         """Forgets a session's request, wherever it is; does nothing where there is none."""

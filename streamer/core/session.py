@@ -18,7 +18,8 @@ Rules
 6. ``set_style`` is legal until CLOSED and holds from the next request on.
 7. ``next_request(catch_up=True)`` lets the newest pending window speak for the older ones as well, as far
    back as the model was taught to (its longest hop and lookahead): one segment holds the frames of all.
-8. An illegal call raises RuntimeError, a value that a user chose badly raises FaceError; neither changes
+8. ``give_back`` takes back a request that could not be answered: its window is the next one again.
+9. An illegal call raises RuntimeError, a value that a user chose badly raises FaceError; neither changes
    anything.
 
 The pending windows are bounded by the caller: stop reading audio while ``wants_audio`` is false. Frames are
@@ -255,6 +256,19 @@ class Session:
         self._out = None
         self._close_if_drained()
         return block
+
+    def give_back(self, request: WindowRequest) -> None:
+        """The request was not answered and may be asked again (rule 8).
+
+        Raises:
+            RuntimeError: this request is not out (rule 4).
+        """
+        if request is not self._out:
+            raise RuntimeError("this request is not out")
+        self._out = None
+        if request.epoch == self.epoch and self._state is not State.CLOSED:
+            self._pending.appendleft(request.window)
+        self._close_if_drained()
 
     def interrupt(self) -> tuple[FrameBlock, int]:
         """Drops what is pending and closes the mouth within 100 ms.

@@ -14,6 +14,8 @@ Who shares a batch with a window that breaks the model loses nothing by it:
 2. A thread that does not come back hangs. Its windows are tried again by the others, each alone, at most
    once; a window that hung alone is reported. What the thread still answers is dropped, and it serves again.
 3. Where all hang, everything is reported and nothing new is taken.
+4. A backend that is away (``engine_away``: it asks other machines) is asked again at once while the windows'
+   deadlines allow it; later it is for the sessions to ask again.
 
 Hanging is counted in ``look``s of whoever watches, not in seconds: a machine that slept has not hung. The
 clock is injected, so that tests own the time. The threads are daemons so that one that hangs for good cannot
@@ -89,6 +91,8 @@ class InferenceThread:
         fill_wait_s: how long a batch may wait for company; see ``Scheduler``.
         clock: monotonic seconds; deadlines are on it.
         hang_looks: a batch that was seen in more looks than these hangs.
+        spreads: whether what waits is shared out among idle threads. For backends that ask other machines it
+            is better sent as one batch.
     """
 
     def __init__(
@@ -98,11 +102,14 @@ class InferenceThread:
         fill_wait_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         hang_looks: int = 20,
+        spreads: bool = True,
     ) -> None:
         backends = list(backend) if isinstance(backend, Sequence) else [backend]
         self._workers = [_Worker(one) for one in backends]
         self._clock = clock
         self._hang_looks = hang_looks
+        self._spreads = spreads
+        self._retries = 0
         self._changed = threading.Condition()  # guards the scheduler, the workers and _stopping
         self._scheduler: Scheduler[_Job] = Scheduler(max_batch, fill_wait_s)
         self._stopping = False
@@ -130,6 +137,12 @@ class InferenceThread:
         """How many requests were picked after their deadline."""
         with self._changed:
             return self._scheduler.late
+
+    @property
+    def retries(self) -> int:
+        """How many windows were asked again, because a backend was away."""
+        with self._changed:
+            return self._retries
 
     @property
     def waiting(self) -> int:
@@ -214,11 +227,17 @@ class InferenceThread:
             motions, error = self._infer(worker.backend, batch)
             compute_s = self._clock() - started
             bad = [ticket for ticket, motion in zip(batch, motions, strict=True) if not _is_good(motion)]
+            is_away = error is not None and error.code == "engine_away"
             with self._changed:
                 worker.batch, worker.hangs = (), False
-                if bad and len(batch) > 1:
-                    for ticket in bad:
-                        self._scheduler.retry(ticket)
+                if is_away:
+                    bad = [ticket for ticket in bad if self._clock() < ticket.deadline]
+                    self._retries += len(bad)
+                elif len(batch) == 1:
+                    bad = []
+                for ticket in bad:
+                    self._scheduler.retry(ticket, alone=not is_away)
+                if bad:
                     self._changed.notify_all()
                 wanted = [self._scheduler.done(ticket) for ticket in batch]
             for ticket, motion, is_wanted in zip(batch, motions, wanted, strict=True):
@@ -246,7 +265,7 @@ class InferenceThread:
         with self._changed:
             while not self._stopping:
                 now = self._clock()
-                idle = sum(not one.batch for one in self._workers)
+                idle = sum(not one.batch for one in self._workers) if self._spreads else 1
                 batch = self._scheduler.next_batch(now, share=idle)
                 if batch:
                     worker.batch, worker.looks = batch, 0

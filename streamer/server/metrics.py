@@ -62,6 +62,11 @@ class Metrics:
             "Late windows of live speakers that were denoised as one with a newer one.",
             registry=registry,
         )
+        self.windows_given_back = Counter(
+            "face_windows_given_back",
+            "Windows that no machine answered by their deadline, and that were asked again later.",
+            registry=registry,
+        )
         self.fallbacks = Counter(
             "face_backend_fallback",
             "Times that a provider or a variant failed and the next one took over, the start included.",

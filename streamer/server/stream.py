@@ -4,8 +4,8 @@
 
     hear → inbox → session → denoiser → session → broadcast → every subscriber's outbox
 
-``run`` is the stream's one task. State: the session; the inbox, audio received and not yet fed; when audio
-arrived, for latencies; how the stream will end. Rules:
+``run`` is the one task. State: the session; the inbox, audio received and not yet fed; how the stream
+will end. Rules:
 
 1. The session is fed only while it wants audio, so what an ``interrupt`` must drop lies in the inbox.
 2. Frames and what is said about them go out under one lock, in the session's order.
@@ -14,8 +14,11 @@ arrived, for latencies; how the stream will end. Rules:
 4. When a live speaker's window took longer than a hop and others wait behind it, those are denoised as one,
    until the face is in time again. A speaker who was ever ahead of real time (a file, a script) is not live
    and waits for every window, so that the same audio gives the same frames.
-5. A paced stream's audio plays in real time from its arrival on, and waits for more where it runs dry. A
-   window is denoised when its first frame is due within ``PACED_LEAD_S``; until then its audio waits.
+5. Where the engine is away (a pool of machines, of which some are lost), the window is asked again, with
+   those that have become due meanwhile, until it is back or ``_PATIENCE_S`` have passed: late is better than
+   never.
+6. A paced stream's window is denoised when its first frame is due within ``PACED_LEAD_S``; until then its
+   audio waits.
 """
 
 from __future__ import annotations
@@ -23,7 +26,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -36,6 +38,7 @@ from streamer.core.session import Session, State, WindowRequest
 from streamer.engine.inference_thread import Outcome
 from streamer.server.broadcast import Broadcast
 from streamer.server.denoiser import Denoiser
+from streamer.server.inbox import Inbox
 from streamer.server.metrics import Metrics
 from streamer.server.seat import Seat
 from streamer.server.subscriber import Subscriber
@@ -47,9 +50,7 @@ log = logging.getLogger(__name__)
 
 PACED_LEAD_S = 0.25
 _POLL_S = 0.1  # how long a paced stream sleeps at most
-_SLICE_S = 0.1  # audio fed to the session at a time
-_AHEAD_S = 0.25  # audio that no microphone hands over at once
-_DRIFT = 1.02  # sound cards' clocks are a little off: being ahead is forgotten this much faster than it grows
+_PATIENCE_S, _PAUSE_S = 10.0, 0.05  # with an engine that is away, and between questions
 
 
 class Stream:
@@ -61,7 +62,7 @@ class Stream:
         denoiser: computes its windows. broadcast: takes its frames.
         read_ahead_s: audio that the inbox holds.
         allowance_s: the time allowed for computing, part of the published face delay.
-        catches_up: whether rule 4 holds. paced: whether rule 5 does. tracer: told of every window, or None.
+        catches_up: whether rule 4 holds. paced: whether rule 6 does. tracer: told of every window, or None.
         metrics: where it counts. clock: monotonic seconds.
     """
 
@@ -94,26 +95,12 @@ class Stream:
         self._metrics = metrics
         self._clock = clock
 
-        self._rate_hz = session.options.sample_rate_hz
-        self._slice = max(1, int(_SLICE_S * self._rate_hz))
-        self._inbox: deque[F32] = deque()
-        self._inbox_samples = 0
-        self._inbox_limit = int(read_ahead_s * self._rate_hz)
+        self._inbox = Inbox(session.options.sample_rate_hz, read_ahead_s, clock)
         self._input_over = False
         self._farewell: FaceError | None = None
         self._wake = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
-
         self._order = asyncio.Lock()
         self._late = 0
-        self._received_samples = 0  # of this epoch, at the speaker's rate
-        self._arrivals: deque[tuple[int, float]] = deque()  # (received samples, when)
-        self._first_heard: float | None = None
-        self._last_heard = 0.0
-        self._ahead_s = 0.0  # how much more audio came than time went by
-        self._is_live = True
-        self._plays_from: float | None = None  # when a paced epoch's audio began, its gaps left out
 
     @property
     def who(self) -> dict[str, object]:
@@ -130,32 +117,17 @@ class Stream:
     @property
     def sample_rate_hz(self) -> int:
         """Of the audio that is heard."""
-        return self._rate_hz
+        return self._session.options.sample_rate_hz
 
     async def room(self) -> None:
         """Waits until the inbox has room."""
-        await self._room.wait()
+        await self._inbox.room()
 
     def hear(self, samples: F32) -> None:
         """Takes audio, float32 (n,) mono at the session's rate; what comes after ``end`` is ignored."""
-        if self._input_over or not len(samples):
-            return
-        now = self._clock()
-        if self._first_heard is None:
-            self._first_heard = self._last_heard = now
-        self._ahead_s = max(0.0, self._ahead_s - _DRIFT * (now - self._last_heard))
-        self._ahead_s += len(samples) / self._rate_hz
-        self._last_heard = now
-        self._is_live = self._is_live and self._ahead_s <= _AHEAD_S
-        received_s = self._received_samples / self._rate_hz
-        if self._plays_from is None or now - self._plays_from > received_s:
-            self._plays_from = now - received_s
-        self._received_samples += len(samples)
-        self._arrivals.append((self._received_samples, now))
-        self._inbox.append(samples)
-        self._inbox_samples += len(samples)
-        self._update_room()
-        self._wake.set()
+        if not self._input_over and len(samples):
+            self._inbox.put(samples)
+            self._wake.set()
 
     def set_style(self, style: Mapping[str, float]) -> None:
         """Changes the style from the next window on; raises ``bad_option``."""
@@ -171,11 +143,7 @@ class Stream:
         self._metrics.interrupts.inc()
         waiting = self._session.pending_windows * self._session.options.hop_frames
         self._metrics.frames_dropped.labels("interrupt").inc(waiting)
-        self._inbox.clear()
-        self._inbox_samples = self._received_samples = 0
-        self._arrivals.clear()
-        self._plays_from = None
-        self._update_room()
+        self._inbox.begin_epoch()
         eased, epoch = self._session.interrupt()
         async with self._order:
             await self.broadcast.publish(eased)
@@ -220,13 +188,13 @@ class Stream:
             styles=manifest.styles,
             style_scales=manifest.style_scales,
             style=session.style,
-            received_samples=self._received_samples,
+            received_samples=self._inbox.received_samples,
             server_time_s=self._clock(),
         )
 
     def stats(self, subscriber: Subscriber) -> wire.Stats:
         """The stream's and the subscriber's counts since their start."""
-        queued_ms = 1000 * self._inbox_samples / self._rate_hz
+        queued_ms = 1000 * self._inbox.waiting_s
         queued_ms += self._session.grid.hop_ms(self._session.pending_windows)
         return wire.Stats(subscriber.dropped_frames, self._late, self.broadcast.frames, round(queued_ms, 1))
 
@@ -244,9 +212,7 @@ class Stream:
             log.exception("stream failed", extra=self.who)
             error = FaceError("internal", f"The stream failed: {type(failure).__name__}.")
         self._input_over = True
-        self._inbox.clear()
-        self._inbox_samples = 0
-        self._update_room()
+        self._inbox.close()
         async with self._order:
             if error is None:
                 self.broadcast.tell(
@@ -257,6 +223,7 @@ class Stream:
     async def _animate(self) -> None:
         hop_s = self._session.grid.hop_ms(self._session.options.hop_frames) / 1000
         is_behind = False
+        away_since: float | None = None
         while True:
             self._pour()
             if (early_s := self._early_s()) > 0:
@@ -266,7 +233,7 @@ class Stream:
                         await self._wake.wait()
                 continue
             joined = self._session.joined_windows
-            request = self._session.next_request(self._catches_up and self._is_live and is_behind)
+            request = self._session.next_request(self._catches_up and self._inbox.is_live and is_behind)
             self._metrics.windows_joined.inc(self._session.joined_windows - joined)
             if request is None:
                 if self._session.is_drained:
@@ -275,7 +242,19 @@ class Stream:
                 await self._wake.wait()
                 continue
             asked = self._clock()
-            outcome = await self._denoiser.denoise(self.session_id, request, asked + hop_s)
+            try:
+                outcome = await self._denoiser.denoise(self.session_id, request, asked + hop_s)
+            except FaceError as error:
+                now = self._clock()
+                away_since = now if away_since is None else away_since
+                if error.code != "engine_away" or now - away_since > _PATIENCE_S:
+                    raise
+                self._metrics.windows_given_back.inc()
+                self._session.give_back(request)
+                is_behind = True
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            away_since = None
             is_late = self._clock() - asked > hop_s
             is_behind = is_late or (is_behind and bool(self._session.pending_windows or self._inbox))
             self._metrics.queue_wait.observe(outcome.queue_s)
@@ -296,22 +275,16 @@ class Stream:
                         self._tracer.window(self.who, asked, outcome)
 
     def _early_s(self) -> float:
-        """How much too early a paced stream's next window would be (rule 5); never while stopping."""
-        if not self._paced or self._plays_from is None or self._farewell is not None:
+        """How much too early a paced stream's next window would be (rule 6); never while stopping."""
+        if not self._paced or self._inbox.plays_from is None or self._farewell is not None:
             return 0.0
-        due = self._plays_from + self._session.grid.frame_time_s(self._session.emitted_frames)
+        due = self._inbox.plays_from + self._session.grid.frame_time_s(self._session.emitted_frames)
         return due - PACED_LEAD_S - self._clock()
 
     def _pour(self) -> None:
         """Feeds the session from the inbox while it wants audio (rule 1)."""
         while self._inbox and self._session.wants_audio:
-            samples = self._inbox.popleft()
-            if len(samples) > self._slice:
-                self._inbox.appendleft(samples[self._slice :])
-                samples = samples[: self._slice]
-            self._inbox_samples -= len(samples)
-            self.broadcast.pass_through(self._session.epoch, self._session.feed(samples))
-        self._update_room()
+            self.broadcast.pass_through(self._session.epoch, self._session.feed(self._inbox.take()))
         if self._input_over and not self._inbox and not self._session_ended:
             self.broadcast.pass_through(self._session.epoch, self._session.end())
 
@@ -319,24 +292,13 @@ class Stream:
     def _session_ended(self) -> bool:
         return self._session.state in (State.DRAINING, State.CLOSED)
 
-    def _update_room(self) -> None:
-        if self._inbox_samples < self._inbox_limit or self._input_over:
-            self._room.set()
-        else:
-            self._room.clear()
-
     def _measure(self, block: FrameBlock) -> None:
         """Notes how long ago the audio at the block's first frame arrived."""
-        now = self._clock()
-        if self.broadcast.frames == 0 and self._first_heard is not None:
-            self._metrics.first_frame.observe(now - self._first_heard)
-        sample = int(block.pts_s * self._rate_hz)
-        while len(self._arrivals) > 1 and self._arrivals[0][0] <= sample:
-            self._arrivals.popleft()
-        if self._arrivals:
-            latency_s = now - self._arrivals[0][1]
-            self._metrics.frame_latency.labels("total").observe(latency_s)
-            self._metrics.av_skew.set(latency_s - self.face_delay_ms / 1000)
+        if self.broadcast.frames == 0 and self._inbox.first_heard is not None:
+            self._metrics.first_frame.observe(self._clock() - self._inbox.first_heard)
+        if (age_s := self._inbox.age_s(block.pts_s)) is not None:
+            self._metrics.frame_latency.labels("total").observe(age_s)
+            self._metrics.av_skew.set(age_s - self.face_delay_ms / 1000)
 
 
 def _facts(request: WindowRequest, outcome: Outcome) -> dict[str, object]:
