@@ -14,10 +14,10 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "streamer/contract": (set(), {"numpy", "msgspec"}),
     "streamer/core": ({"streamer.contract"}, {"numpy", "soxr"}),
-    # `av` and `PIL` draw and film the face, for whoever installed the extra: the server needs neither.
+    # `av` and `PIL` draw and film the face and `ray` asks other machines, for whoever installed the extras.
     "streamer/engine": (
         {"streamer.contract", "streamer.core"},
-        {"numpy", "onnxruntime", "soundfile", "av", "PIL"},
+        {"numpy", "onnxruntime", "soundfile", "av", "PIL", "ray"},
     ),
     "streamer/server": (
         {"streamer.contract", "streamer.core", "streamer.engine"},

@@ -13,7 +13,7 @@ from streamer.cli import logs
 from streamer.cli.config import option, parse
 from streamer.contract.errors import FaceError
 from streamer.core.options import parse_style
-from streamer.engine.backend import OnnxBackend
+from streamer.engine.backend import Backend, OnnxBackend
 from streamer.engine.bundle import Bundle
 from streamer.engine.capacity import measured_capacity
 from streamer.engine.inference_thread import InferenceThread
@@ -25,6 +25,9 @@ from streamer.server.microphone import STREAM_NAME, Microphone
 from streamer.server.settings import Settings
 
 log = logging.getLogger(__name__)
+
+# Of a pool: calls under way at a time, and how long windows wait to share one.
+_CALLS, _GATHER_S = 8, 0.003
 
 DESCRIPTION = """Starts the server and prints the address of its page: open it in a browser.
 
@@ -83,6 +86,11 @@ class ServeOptions:
     resume_s: float = option(
         10.0, "how long a stream waits for a speaker whose connection was lost, in seconds", minimum=0
     )
+    engine: str | None = option(
+        None,
+        "denoise on other machines: a Ray cluster with a pool (`diffspeaker pool`), ray://HOST:10001 or ray://auto",
+        metavar="URL",
+    )
     provider: str | None = option(
         None,
         "what computes, best first: tensorrt, cuda, coreml, directml, cpu; by default what is found",
@@ -94,7 +102,7 @@ class ServeOptions:
     threads: int = option(1, "threads of each worker; `diffspeaker tune` measures", minimum=1)
     workers: int | None = option(
         None,
-        "batches that are denoised side by side, a core each; by default up to 4, and 1 on a GPU",
+        "batches under way at a time, a core each; by default up to 4, 1 on a GPU, 8 with --engine",
         minimum=1,
         maximum=64,
     )
@@ -159,6 +167,24 @@ def run(argv: list[str]) -> int:
         print(f"DiffSpeaker Live is at {address.page}{query}  ({places}; Ctrl-C stops it)", flush=True)
 
     bundle = Bundle.load(options.bundle)
+    backends = _backends(bundle, options)
+    settings = replace(settings, max_sessions=options.max_sessions or _measure(backends, bundle, options))
+    far = options.engine is not None
+    with InferenceThread(
+        backends, options.max_batch, fill_wait_s=_GATHER_S if far else 0.0, spreads=not far
+    ) as thread:
+        loop.run(
+            lambda stop: serve_until(stop, settings, bundle, thread, microphone=microphone, on_ready=on_ready)
+        )
+    return 0
+
+
+def _backends(bundle: Bundle, options: ServeOptions) -> Sequence[Backend]:
+    """What computes, warm, for each worker."""
+    if options.engine is not None:
+        from streamer.engine.pool.gateway import PoolBackend
+
+        return [PoolBackend(options.engine, bundle)] * (options.workers or _CALLS)
     providers = None if options.provider is None else named_providers(options.provider)
     backends = [OnnxBackend(bundle, providers, options.threads, options.variant)]
     usual = min(4, os.cpu_count() or 1) if backends[0].provider == CPU else 1
@@ -166,15 +192,10 @@ def run(argv: list[str]) -> int:
         backends.append(OnnxBackend(bundle, providers, options.threads, options.variant))
     for backend in backends:
         backend.warm_up(options.max_batch)
-    settings = replace(settings, max_sessions=options.max_sessions or _measure(backends, bundle, options))
-    with InferenceThread(backends, max_batch=options.max_batch) as thread:
-        loop.run(
-            lambda stop: serve_until(stop, settings, bundle, thread, microphone=microphone, on_ready=on_ready)
-        )
-    return 0
+    return backends
 
 
-def _measure(backends: Sequence[OnnxBackend], bundle: Bundle, options: ServeOptions) -> int:
+def _measure(backends: Sequence[Backend], bundle: Bundle, options: ServeOptions) -> int:
     """How many speakers these workers hold."""
     timing = bundle.manifest.timing
     grid = timing.grid()
