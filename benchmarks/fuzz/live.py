@@ -30,7 +30,6 @@ from streamer.engine.bundle import Bundle
 from tests import fakes
 from tests.serving import MONO, everything, motion
 
-SETTLES_S = 40.0
 _CHUNK_S = 0.05
 _AVATAR_BYTES = 2 << 20
 _MASK = b"\x01\x02\x03\x04"
@@ -67,8 +66,9 @@ class Attacked:
         frames: of the pair, each of which came to both.
     """
 
-    def __init__(self, child: asyncio.subprocess.Process, port: int) -> None:
+    def __init__(self, child: asyncio.subprocess.Process, port: int, settles_s: float) -> None:
         self.port = port
+        self._settles_s = settles_s
         self.before: Holding
         self.after: Holding
         self.frames = 0
@@ -88,8 +88,8 @@ class Attacked:
         return Holding(**json.loads(line))
 
     async def settled(self) -> Holding:
-        """What it holds when all strangers have left; what it holds after ``SETTLES_S`` if they do not."""
-        for _ in range(int(SETTLES_S / 0.1)):
+        """What it holds when all strangers have left; what it holds in the end if they do not."""
+        for _ in range(int(self._settles_s / 0.1)):
             now = await self.holding()
             if now.is_idle and now.tasks <= self.before.tasks and now.descriptors <= self.before.descriptors:
                 break
@@ -113,6 +113,7 @@ async def attacked(
     *,
     rss_mb: float = 32.0,
     descriptors: int = 4096,
+    settles_s: float = 40.0,
     imports: tuple[str, ...] = (),
     **settings: Any,
 ) -> AsyncIterator[Attacked]:
@@ -121,6 +122,7 @@ async def attacked(
     Args:
         folder: for its bundle. rss_mb: by how much its memory may have grown.
         descriptors: how many files and sockets it may have open. imports: modules that break it.
+        settles_s: how long it may take until it holds no more than before.
         settings: the server's, short ones where none are given: nobody wants to wait.
     """
     bundle = fakes.write_bundle(folder / "bundle")
@@ -132,7 +134,7 @@ async def attacked(
     )
     assert child.stdin and child.stdout
     try:
-        server = Attacked(child, int(await asyncio.wait_for(child.stdout.readline(), 30)))
+        server = Attacked(child, int(await asyncio.wait_for(child.stdout.readline(), 30)), settles_s)
         async with _pair(server, bundle, "warm"):  # what is made once, is made now
             pass
         server.before = await server.holding()

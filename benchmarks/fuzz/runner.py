@@ -30,7 +30,13 @@ def is_available() -> bool:
 
 
 def fuzz(
-    name: str, seconds: float, folder: Path, *, seed: int = 0, tick: Callable[[float], None] = lambda _: None
+    name: str,
+    seconds: float,
+    folder: Path,
+    *,
+    seed: int = 0,
+    hangs_s: int = 20,
+    tick: Callable[[float], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Fuzzes a target for so long and returns its counts.
 
@@ -38,6 +44,7 @@ def fuzz(
         name: of the target, or ``module:attribute``. seconds: how long.
         folder: for the corpus and for every input that was found; it is kept.
         seed: of the dice; another one tries other inputs. 0 is any.
+        hangs_s: after so many seconds an input counts as one that never ends.
         tick: told how many seconds passed since it was told last.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +59,7 @@ def fuzz(
     }
     left_s = seconds
     while left_s > 0 and total["crashes"] < _MOST_CRASHES:
-        counts, words, code = _run(name, left_s, folder, seed, tick)
+        counts, words, code = _run(name, left_s, folder, seed, hangs_s, tick)
         for key in ("inputs", "named_errors"):
             total[key] += counts[key]
         for key in ("slowest_ms", "peak_mb"):
@@ -80,11 +87,11 @@ def _crashed(folder: Path) -> list[Path]:
 
 
 def _run(
-    name: str, seconds: float, folder: Path, seed: int, tick: Callable[[float], None]
+    name: str, seconds: float, folder: Path, seed: int, hangs_s: int, tick: Callable[[float], None]
 ) -> tuple[dict[str, Any], str, int]:
     """One process: its counts, what the fuzzer said, and its exit code."""
     (folder / "counts.json").unlink(missing_ok=True)
-    words = (name, str(seconds), str(folder.resolve()), str(seed))
+    words = (name, str(seconds), str(folder.resolve()), str(seed), str(hangs_s))
     began = time.monotonic()
     with (folder / "log").open("w+", encoding="utf-8", errors="replace") as log:
         child = subprocess.Popen(

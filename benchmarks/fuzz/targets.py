@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import io
 import json
-import struct
-import zipfile
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-Function = Callable[[bytes], None]
+from benchmarks.fuzz import files
+from benchmarks.fuzz.files import Function, in_file
 
 KEY = bytes(range(32))
 _VECTORS = Path(__file__).parents[2] / "tests" / "vectors" / "wire"
-_MOST_SAMPLES = 1 << 22  # read of one sound file: a file may rightly last for hours
 
 
 @dataclass(frozen=True)
@@ -179,20 +176,10 @@ def _door_seeds(folder: Path) -> list[bytes]:
     ]
 
 
-def _in_file(folder: Path, name: str, read: Callable[[Path], object]) -> Function:
-    path = folder / name
-
-    def function(given: bytes) -> None:
-        path.write_bytes(given)
-        read(path)
-
-    return function
-
-
 def _tokens(folder: Path) -> Function:
     from streamer.server.doors import read_tokens
 
-    return _in_file(folder, "tokens.toml", read_tokens)
+    return in_file(folder, "tokens.toml", read_tokens)
 
 
 def _config(folder: Path) -> Function:
@@ -202,7 +189,7 @@ def _config(folder: Path) -> Function:
     def read(path: Path) -> None:
         parse(ServeOptions, ["--config", str(path)], "diffspeaker serve", "", {})
 
-    return _in_file(folder, "config.toml", read)
+    return in_file(folder, "config.toml", read)
 
 
 def _style(folder: Path) -> Function:
@@ -230,7 +217,7 @@ def _http(folder: Path) -> Function:
 
     bundle = fakes.write_bundle(folder / "bundle")
     web = folder / "web"
-    web.mkdir()
+    web.mkdir(exist_ok=True)
     (web / "index.html").write_text("<script>1</script>")
     (folder / "secret.txt").write_text("secret")
     site = Site(web, bundle, read_manifest(bundle), Metrics(), lambda: True)
@@ -245,6 +232,7 @@ def _http(folder: Path) -> Function:
                 assert response.status_code in (200, 304, 400, 404, 405, 426), response.status_code
                 assert b"secret" not in response.body
 
+    weakref.finalize(read, loop.close)
     return read
 
 
@@ -252,120 +240,6 @@ def _requests(folder: Path) -> list[bytes]:
     paths = ("/", "/rig.npz", "/../secret.txt", "/%2e%2e/secret.txt", "/v1/streams/a", "//[", "/metrics")
     headers = 'Host: a\r\nIf-None-Match: W/"1-1", "2"\r\nUpgrade: websocket\r\nConnection: upgrade\r\n'
     return [f"GET {path} HTTP/1.1\r\n{headers}\r\n".encode() for path in paths]
-
-
-# ---- files -----------------------------------------------------------------------------------------------
-
-
-def _bundle(folder: Path) -> Function:
-    """A bundle one file of which is the input, with a hash that matches: the first byte says which.
-
-    ``M`` the manifest, ``R`` the rig's npz, ``A`` an array of it without the zip around it, ``G`` the graph.
-    """
-    from streamer.contract.errors import FaceError
-    from streamer.contract.manifest import read_manifest
-    from streamer.engine.backend import OnnxBackend
-    from streamer.engine.bundle import Bundle
-    from tests import fakes
-
-    bundle = fakes.write_bundle(folder / "bundle")
-    files = {b"R": bundle / "rig.npz", b"A": bundle / "rig.npz", b"G": bundle / "model.onnx"}
-    good = {path: path.read_bytes() for path in (*files.values(), bundle / "manifest.json")}
-    hashes = read_manifest(bundle).files
-
-    def read(given: bytes) -> None:
-        kind, rest = given[:1], given[1:]
-        for path, content in good.items():
-            path.write_bytes(content)
-        if kind == b"A":
-            packed = io.BytesIO()
-            with zipfile.ZipFile(packed, "w") as archive:
-                for name in ("template", "basis", "faces", "names"):
-                    archive.writestr(f"{name}.npy", rest)
-            rest = packed.getvalue()
-        if kind in files:
-            path = files[kind]
-            path.write_bytes(rest)
-            right = hashlib.sha256(rest).hexdigest().encode()
-            manifest = good[bundle / "manifest.json"].replace(hashes[path.name].encode(), right)
-            (bundle / "manifest.json").write_bytes(manifest)
-        else:
-            (bundle / "manifest.json").write_bytes(rest)
-        loaded = Bundle.load(bundle)
-        with contextlib.suppress(FaceError):
-            assert loaded.rig.template.nbytes <= 1 << 30
-        if kind in b"GM":
-            OnnxBackend(loaded, threads=1)
-
-    return read
-
-
-def _bundle_seeds(folder: Path) -> list[bytes]:
-    from tests import fakes
-
-    bundle = fakes.write_bundle(folder / "seeds")
-    rig, plain = bundle / "rig.npz", folder / "plain.npz"
-    with zipfile.ZipFile(rig) as packed, zipfile.ZipFile(plain, "w") as stored:
-        arrays = [packed.read(name) for name in packed.namelist()]
-        for name in packed.namelist():
-            stored.writestr(name, packed.read(name))
-    manifest = (bundle / "manifest.json").read_bytes()
-    compact = json.dumps(json.loads(manifest), separators=(",", ":")).encode()
-    graph = (bundle / "model.onnx").read_bytes()
-    huge = b"{'descr':'<f4','fortran_order':False,'shape':(1000000000000,3)}\n"
-    return [
-        *(b"M" + text for text in (manifest, compact)),
-        *(b"R" + path.read_bytes() for path in (rig, plain)),
-        *(b"A" + array for array in arrays),
-        b"A\x93NUMPY\x01\0" + struct.pack("<H", len(huge)) + huge,
-        b"G" + graph,
-    ]
-
-
-def _sound(folder: Path) -> Function:
-    from streamer.engine.recording import Recording
-
-    def read(path: Path) -> None:
-        heard = 0
-        for chunk in Recording.open(path).chunks():
-            assert len(chunk) <= 1 << 20
-            heard += len(chunk)
-            if heard > _MOST_SAMPLES:
-                break
-
-    return _in_file(folder, "sound", read)
-
-
-_SOUNDS = (
-    *(("WAV", kind) for kind in ("PCM_16", "PCM_U8", "FLOAT", "ULAW", "IMA_ADPCM", "MS_ADPCM", "GSM610")),
-    *(("FLAC", kind) for kind in ("PCM_16", "PCM_24")),
-    *(("OGG", kind) for kind in ("VORBIS", "OPUS")),
-    ("MP3", "MPEG_LAYER_III"),
-    *((kind, "PCM_16") for kind in ("AIFF", "AU", "CAF", "W64", "RF64", "NIST", "IRCAM", "VOC", "PVF")),
-    *((kind, "PCM_16") for kind in ("AVR", "HTK", "MAT4", "MAT5", "MPC2K", "PAF", "SDS", "SVX")),
-    ("XI", "DPCM_16"),
-)
-
-
-def _sound_seeds(folder: Path) -> list[bytes]:
-    import soundfile
-
-    from tests import fakes
-
-    found = [endless_flac()]
-    for form, kind in _SOUNDS:
-        packed = io.BytesIO()
-        with contextlib.suppress(soundfile.SoundFileError):  # a build of the library may lack a format
-            soundfile.write(packed, fakes.speech(0.1, 8_000), 8_000, format=form, subtype=kind)
-            found.append(packed.getvalue())
-    return found
-
-
-def endless_flac(samples: int = (1 << 36) - 1) -> bytes:
-    """A FLAC file of 42 bytes whose header promises so many samples, and 655,350 of them each second."""
-    packed = (655_350 << 44) | (7 << 41) | (15 << 36) | samples
-    info = struct.pack(">HH", 4096, 4096) + bytes(6) + packed.to_bytes(8, "big") + bytes(16)
-    return b"fLaC\x80" + len(info).to_bytes(3, "big") + info
 
 
 _JSON = (b'"type"', b'"hello"', b'"style"', b'"clock"', b'"interrupt"', b'"end"', b'"version"', b'"seed"')
@@ -405,7 +279,7 @@ TARGETS: dict[str, Target] = {
         "an HTTP request", _http, _requests, (b"%2e%2e", b"//[", b"/../", b"secret.txt", b"\r\n", b"HEAD")
     ),
     "bundle": Target(
-        "a bundle's files", _bundle, _bundle_seeds, (b"'descr'", b"'shape'", b"<f4"), 8192, True
+        "a bundle's files", files.bundle, files.bundle_seeds, (b"'descr'", b"'shape'", b"<f4"), 8192, True
     ),
-    "sound": Target("a sound file", _sound, _sound_seeds, (), 8192),
+    "sound": Target("a sound file", files.sound, files.sound_seeds, (), 8192),
 }

@@ -21,7 +21,7 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 REFERENCE = "fp32"  # the variant that every bundle has: its model's ``file``
 # A bundle may come from anywhere, so what it declares is bounded before anything is made of that size.
-MOST_VALUES = 1 << 27  # of one array: half a GiB of float32
+_MOST_VALUES = 1 << 27  # of one array: half a GiB of float32
 _MOST_BYTES = 1 << 20  # of the manifest itself
 _MOST_RATE_HZ, _MOST_FRAME_RATE_HZ = 768_000, 1_000
 
@@ -231,8 +231,8 @@ def _check(manifest: Manifest, bundle: Path) -> None:
         raise refuse("its rig's vertices and its noise's width must be positive")
     widest = max(manifest.frame_width, manifest.noise_width)
     basis = 3 * manifest.rig.vertices * max(1, len(channels))
-    if max(timing.window_samples, timing.segment_frames * widest, basis) > MOST_VALUES:
-        raise refuse(f"it describes an array of more than {MOST_VALUES} values")
+    if max(timing.window_samples, timing.segment_frames * widest, basis) > _MOST_VALUES:
+        raise refuse(f"it describes an array of more than {_MOST_VALUES} values")
     if not manifest.styles or manifest.default_style not in manifest.styles:
         raise refuse("its default style is not among its styles")
     if len({*manifest.styles, *manifest.style_scales}) != len(manifest.styles) + len(manifest.style_scales):

@@ -7,7 +7,6 @@ stranger, so what its files declare is checked against the manifest before memor
 
 from __future__ import annotations
 
-import math
 import zipfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from streamer.contract.errors import FaceError
-from streamer.contract.manifest import MANIFEST_NAME, MOST_VALUES, REFERENCE, Manifest, read_manifest, sha256
+from streamer.contract.manifest import MANIFEST_NAME, REFERENCE, Manifest, read_manifest, sha256
 
 F32 = npt.NDArray[np.float32]
+
+_MOST_ITEM_BYTES = 4 * 256  # a name's
 
 DEFAULT_BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "default"
 
@@ -92,7 +93,7 @@ class Bundle:
             with zipfile.ZipFile(self.folder / name) as archive:
                 template = _read(archive, "template", "f", (vertices, 3)).astype(np.float32)
                 basis = _read(archive, "basis", "f", (len(channels), vertices, 3)).astype(np.float32)
-                faces = _read(archive, "faces", "iu", (None, 3))
+                faces = _read(archive, "faces", "iu", (range(64 * vertices), 3))
                 names = [str(channel) for channel in _read(archive, "names", "Uf", (len(channels),))]
             if not (np.isfinite(template).all() and np.isfinite(basis).all()):
                 raise ValueError("its vertices are not finite")
@@ -117,14 +118,16 @@ class Bundle:
         return FaceError("bad_bundle", f"The bundle {self.folder} is refused: {sentence}.")
 
 
-def _read(archive: zipfile.ZipFile, name: str, kinds: str, shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
+def _read(
+    archive: zipfile.ZipFile, name: str, kinds: str, shape: tuple[int | range, ...]
+) -> npt.NDArray[Any]:
     """An array of an npz file, whose header is compared with what is expected before its values are read.
 
     So a few bytes that declare, or unpack to, more than memory holds are refused for what they declare.
 
     Args:
         archive: the file. name: the array's. kinds: of numbers that it may hold, as numpy names them.
-        shape: its shape; None is any length.
+        shape: its shape, the lengths that it may have where they are not known.
 
     Raises:
         ValueError, or whatever zipfile, zlib and numpy raise on a broken file.
@@ -137,13 +140,11 @@ def _read(archive: zipfile.ZipFile, name: str, kinds: str, shape: tuple[int | No
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         found, _, dtype = header[version](stream)
         fits = len(found) == len(shape) and all(
-            length in (None, size) for length, size in zip(shape, found, strict=True)
+            size in length if isinstance(length, range) else size == length
+            for size, length in zip(found, shape, strict=True)
         )
-        if not fits or dtype.kind not in kinds:
-            wanted = " × ".join("any" if length is None else str(length) for length in shape)
-            raise ValueError(f"its {name} is {dtype} of {found}, where {wanted} is needed")
-        if math.prod(found) * dtype.itemsize > 8 * MOST_VALUES:
-            raise ValueError(f"its {name} is too large")
+        if not fits or dtype.kind not in kinds or dtype.itemsize > _MOST_ITEM_BYTES:
+            raise ValueError(f"its {name} is {dtype} of {found}, which does not fit the manifest")
     with archive.open(member) as stream:
         array: npt.NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
         return array

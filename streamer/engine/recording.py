@@ -68,8 +68,11 @@ class Recording:
                 block = max(1, min(int(_BLOCK_S * self.sample_rate_hz), _BLOCK_VALUES // sound.channels))
                 while len(pcm := sound.read(block, dtype="float32", always_2d=True)):
                     heard = True
-                    # In float64, so that two huge finite samples cannot overflow.
-                    yield pcm.mean(axis=1, dtype=np.float64).astype(np.float32)
+                    # In float64, so that two huge finite samples cannot overflow; infinite ones, which the
+                    # session refuses, may be added up in peace.
+                    with np.errstate(invalid="ignore"):
+                        mono = pcm.mean(axis=1, dtype=np.float64).astype(np.float32)
+                    yield mono
         except soundfile.SoundFileError as error:
             raise _refusal(self.path, error) from None
         if not heard:
