@@ -328,7 +328,7 @@ def test_the_command_fuzzes_every_reader_and_counts(
     needs_the_fuzzer()
     words = [word for name in TARGETS for word in ("--target", name)]
     code = main(
-        ["--seconds", "1", "--json", str(tmp_path / "counts.json"), "--folder", str(tmp_path / "f"), *words]
+        ["--seconds", "0.5", "--json", str(tmp_path / "counts.json"), "--folder", str(tmp_path / "f"), *words]
     )
     printed = capsys.readouterr().out
     assert code == 0, printed

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from diffspeaker_client import connect
+from websockets.exceptions import ConnectionClosed
 
 from benchmarks.provenance import ROOT
 from streamer.contract.manifest import read_manifest, sha256, write_manifest
@@ -114,21 +115,22 @@ async def attacked(
     rss_mb: float = 32.0,
     descriptors: int = 4096,
     settles_s: float = 40.0,
-    imports: tuple[str, ...] = (),
+    plants: tuple[str, ...] = (),
     **settings: Any,
 ) -> AsyncIterator[Attacked]:
     """A server to attack inside the context; leaving it raises ``AssertionError`` for whatever it did wrong.
 
     Args:
         folder: for its bundle. rss_mb: by how much its memory may have grown.
-        descriptors: how many files and sockets it may have open. imports: modules that break it.
+        descriptors: how many files and sockets it may have open.
+        plants: ``module:function`` to call in it first, which breaks something.
         settles_s: how long it may take until it holds no more than before.
         settings: the server's, short ones where none are given: nobody wants to wait.
     """
     bundle = fakes.write_bundle(folder / "bundle")
     _fatten(bundle)
     chosen = {"hello_timeout_s": 1.0, "resume_s": 0.2, "close_timeout_s": 1.0, **settings}
-    words = ("-m", "benchmarks.fuzz.server", str(bundle), json.dumps(chosen), str(descriptors), *imports)
+    words = ("-m", "benchmarks.fuzz.server", str(bundle), json.dumps(chosen), str(descriptors), *plants)
     child = await asyncio.create_subprocess_exec(
         sys.executable, *words, cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
@@ -145,6 +147,11 @@ async def attacked(
         _compare(server, rss_mb)
         child.stdin.close()
         assert await asyncio.wait_for(child.wait(), 30) == 0, "the server did not stop well"
+    except (OSError, ConnectionClosed) as error:  # of the pair, or of who attacks
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(child.wait(), 1)
+        end = "lives" if child.returncode is None else f"has ended with {child.returncode}"
+        raise AssertionError(f"a connection was lost, and the server {end}: {error}") from error
     finally:
         if child.returncode is None:
             child.kill()

@@ -1,10 +1,10 @@
 """A server to be hostile to, in a process of its own.
 
-``python -m benchmarks.fuzz.server FOLDER SETTINGS DESCRIPTORS [MODULE…]`` is the real server on a real port,
-with the bundle and the few lines of numpy of ``tests.fakes`` for a model, so that every frame is known. It
-prints its port; each line that it then reads is answered with what it holds (``live.Holding``) as JSON; it
-stops where the input ends. The modules are imported first, and may break something: that is how the tests
-know that what is broken is found.
+``python -m benchmarks.fuzz.server FOLDER SETTINGS DESCRIPTORS [MODULE:FUNCTION…]`` is the real server on a
+real port, with the bundle and the few lines of numpy of ``tests.fakes`` for a model, so that every frame is
+known. It prints its port; each line that it then reads is answered with what it holds (``live.Holding``) as
+JSON; it stops where the input ends. The functions are called first, and break something: that is how the
+tests know that what is broken is found.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ async def main(folder: Path, settings: dict[str, Any]) -> None:
 if __name__ == "__main__":
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(int(sys.argv[3]), most), most))
-    for module in sys.argv[4:]:
-        importlib.import_module(module)
+    for word in sys.argv[4:]:
+        module, _, breaks = word.partition(":")
+        getattr(importlib.import_module(module), breaks)()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(main(Path(sys.argv[1]), json.loads(sys.argv[2])))

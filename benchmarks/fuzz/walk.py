@@ -290,11 +290,11 @@ async def walk(
     seconds: float = 0.0,
     steps: int = 0,
     settles_s: float = 40.0,
-    imports: tuple[str, ...] = (),
+    plants: tuple[str, ...] = (),
     tick: Callable[[float], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Walks for so long, or so many steps, with a server of its own; raises ``AssertionError`` for a bug."""
-    async with attacked(folder, imports=imports, settles_s=settles_s, max_sessions=6) as server:
+    async with attacked(folder, plants=plants, settles_s=settles_s, max_sessions=6) as server:
         found = await _walk(server, seed, seconds, steps, tick)
     return {**found, **server.figures}
 
