@@ -28,7 +28,7 @@ from websockets.exceptions import ConnectionClosed
 from streamer.contract import wire
 from streamer.contract.errors import FaceError
 from streamer.core.outbox import Outbox
-from streamer.server.hub import Hub, check_name
+from streamer.server.house import House, Watched, check_name
 from streamer.server.limits import Guest
 from streamer.server.stream import Stream
 from streamer.server.subscriber import Subscriber
@@ -38,29 +38,29 @@ log = logging.getLogger(__name__)
 STREAMS_PATH = "/v1/streams/"
 
 
-async def converse(socket: ServerConnection, hub: Hub) -> None:
+async def converse(socket: ServerConnection, house: House) -> None:
     """Serves one connection until it is closed; raises nothing.
 
     Args:
-        socket: accepted, nothing read yet. hub: the streams.
+        socket: accepted, nothing read yet. house: the streams.
     """
     peer = _peer(socket)
     try:
         try:
-            connection = await _greet(socket, hub, peer.rpartition(":")[0])
+            connection = await _greet(socket, house, peer.rpartition(":")[0])
         except FaceError as error:
             log.info("client refused", extra={"peer": peer, "code": error.code, "reason": error.message})
-            hub.metrics.errors.labels(error.code).inc()
-            await _refuse(socket, error, hub.settings.close_timeout_s)
+            house.metrics.errors.labels(error.code).inc()
+            await _refuse(socket, error, house.settings.close_timeout_s)
         else:
-            with hub.taking_part(connection.address, connection.guest):
+            with house.taking_part(connection.address, connection.guest):
                 await connection.run()
     except ConnectionClosed:
         pass
     except Exception:
         log.exception("connection failed", extra={"peer": peer})
         failure = FaceError("internal", "The connection failed.")
-        await _refuse(socket, failure, hub.settings.close_timeout_s)
+        await _refuse(socket, failure, house.settings.close_timeout_s)
 
 
 def _peer(socket: ServerConnection) -> str:
@@ -69,7 +69,7 @@ def _peer(socket: ServerConnection) -> str:
     return f"{peer[0]}:{peer[1]}" if peer else ":"
 
 
-async def _greet(socket: ServerConnection, hub: Hub, address: str) -> Connection:
+async def _greet(socket: ServerConnection, house: House, address: str) -> Connection:
     """Reads the hello and takes a place in a stream; raises what the client is refused for."""
     assert socket.request is not None
     headers = socket.request.headers
@@ -77,30 +77,29 @@ async def _greet(socket: ServerConnection, hub: Hub, address: str) -> Connection
     check_name(name)
     if socket.subprotocol is None and "Sec-WebSocket-Protocol" in headers:
         raise FaceError("unsupported_version", "None of the subprotocols offered is spoken here.")
-    hello = await _read_hello(socket, hub.settings.hello_timeout_s)
-    guest = hub.settings.doors.admit(hello.token, hello.role, name, headers.get("Origin"))
-    hub.limits.check(address, guest)
+    hello = await _read_hello(socket, house.settings.hello_timeout_s)
+    guest = house.settings.doors.admit(hello.token, hello.role, name, headers.get("Origin"))
+    house.limits.check(address, guest)
     if hello.role != "publish":
-        _check_output(hello.output, hub)
+        house.check_output(hello.output)
 
-    settings = hub.settings
+    settings = house.settings
+    stream: Watched
     if hello.role == "watch":
-        stream = hub.find(name)
+        stream = await house.watch(name, hello)
         outbox = Outbox(settings.watcher_messages, settings.watcher_bytes)
     else:
-        if hello.audio is None:
-            raise FaceError("bad_audio_format", f"A {hello.role!r} hello must say what 'audio' it will send.")
-        stream = hub.resume(name, hello) or hub.open(name, hello.audio, hello)
+        stream = house.speak(name, hello)
         outbox = Outbox(settings.speaker_messages, settings.speaker_bytes)
     is_shown = hello.role != "publish"
     subscriber = Subscriber(
-        outbox, hello.output if is_shown else None, is_shown and hello.audio_passthrough, hub.metrics
+        outbox, hello.output if is_shown else None, is_shown and hello.audio_passthrough, house.metrics
     )
     subscriber.tell(stream.welcome(hello.role, hello.output))
-    stream.broadcast.join(subscriber)
-    if hello.role != "watch":
+    stream.join(subscriber)
+    if isinstance(stream, Stream) and hello.role != "watch":
         stream.seat.take(subscriber)
-    return Connection(socket, hub, hello, stream, subscriber, address, guest)
+    return Connection(socket, house, hello, stream, subscriber, address, guest)
 
 
 async def _read_hello(socket: ServerConnection, timeout_s: float) -> wire.Hello:
@@ -115,14 +114,6 @@ async def _read_hello(socket: ServerConnection, timeout_s: float) -> wire.Hello:
     if not isinstance(hello, wire.Hello):
         raise FaceError("hello_expected", "The first message is no hello.")
     return hello
-
-
-def _check_output(output: wire.OutputFormat, hub: Hub) -> None:
-    native = hub.bundle.manifest.motion.kind
-    if output.kind == "coefficients" and native != "coefficients":
-        raise FaceError(
-            "bad_option", "This bundle moves vertices and has no coefficients.", "Ask for vertices."
-        )
 
 
 async def _refuse(socket: ServerConnection, error: FaceError, timeout_s: float) -> None:
@@ -140,16 +131,16 @@ class Connection:
     """A welcomed client.
 
     Args:
-        socket: its WebSocket. hub: the streams. hello: what it chose. stream: where it takes part.
+        socket: its WebSocket. house: the streams. hello: what it chose. stream: where it takes part.
         subscriber: its end of the stream. address: where it comes from. guest: whose token it has.
     """
 
     def __init__(
         self,
         socket: ServerConnection,
-        hub: Hub,
+        house: House,
         hello: wire.Hello,
-        stream: Stream,
+        stream: Watched,
         subscriber: Subscriber,
         address: str,
         guest: Guest,
@@ -157,16 +148,16 @@ class Connection:
         self.address = address
         self.guest = guest
         self._socket = socket
-        self._hub = hub
+        self._house = house
         self._hello = hello
-        self._stream = stream
+        self._watched = stream
+        self._spoken = stream if isinstance(stream, Stream) and hello.role != "watch" else None
         self._subscriber = subscriber
-        self._is_speaker = hello.role != "watch"
         self._who = {"peer": _peer(socket)} | stream.who
 
     async def run(self) -> None:
         """Reads and writes until the connection is closed."""
-        watchers = self._hub.metrics.watchers
+        watchers = self._house.metrics.watchers
         watchers.inc(self._subscriber.output is not None)
         log.info("client joined", extra=self._who | {"role": self._hello.role, "guest": self.guest.name})
         try:
@@ -180,9 +171,9 @@ class Connection:
             log.info("client left", extra=self._who | {"close_code": self._socket.close_code})
 
     def _leave(self, grace_s: float = 0.0) -> None:
-        self._stream.broadcast.leave(self._subscriber)
-        if self._is_speaker:
-            self._stream.seat.leave(self._subscriber, grace_s)
+        self._watched.leave(self._subscriber)
+        if self._spoken is not None:
+            self._spoken.seat.leave(self._subscriber, grace_s)
 
     # ---- reading ----
 
@@ -190,7 +181,7 @@ class Connection:
         try:
             while True:
                 message = await self._socket.recv()
-                if wait_s := self._hub.limits.pay(self.address, len(message)):
+                if wait_s := self._house.limits.pay(self.address, len(message)):
                     await asyncio.sleep(wait_s)  # unread, so that TCP slows the sender
                 if self._subscriber.finished.is_set():
                     continue
@@ -205,7 +196,7 @@ class Connection:
             is_lost = closed.rcvd is None and closed.sent is None
             if is_lost:
                 log.info("client lost", extra=self._who)
-            self._leave(self._hub.settings.resume_s if is_lost else 0.0)
+            self._leave(self._house.settings.resume_s if is_lost else 0.0)
             self._subscriber.finish()
 
     async def _obey(self, message: str | bytes) -> None:
@@ -218,31 +209,31 @@ class Connection:
             return
         match command:
             case wire.ClockRequest():
-                self._subscriber.tell(wire.ClockReply(command.client_time_s, self._hub.clock()))
+                self._subscriber.tell(wire.ClockReply(command.client_time_s, self._house.now()))
             case wire.Hello():
                 raise FaceError("bad_message", "A second hello came.")
-            case _ if not self._is_speaker:
+            case _ if self._spoken is None:
                 raise FaceError("not_allowed", "A watcher may not do this.")
             case wire.SetStyle():
-                self._stream.set_style(command.style)
+                self._spoken.set_style(command.style)
             case wire.Interrupt():
-                await self._stream.interrupt()
+                await self._spoken.interrupt()
             case wire.End():
-                self._stream.end()
+                self._spoken.end()
 
     async def _hear(self, message: bytes) -> None:
-        if not self._is_speaker:
+        if self._spoken is None:
             raise FaceError("not_allowed", "A watcher may not send audio.")
         assert self._hello.audio is not None
         samples = wire.decode_audio(message, self._hello.audio)
-        await self._stream.room()
+        await self._spoken.room()
         if not self._subscriber.finished.is_set():
-            self._stream.hear(samples)
+            self._spoken.hear(samples)
 
     # ---- writing ----
 
     async def _write(self) -> None:
-        settings, subscriber = self._hub.settings, self._subscriber
+        settings, subscriber = self._house.settings, self._subscriber
         try:
             while (message := await subscriber.next()) is not None:
                 async with asyncio.timeout(settings.stall_timeout_s):
@@ -264,8 +255,8 @@ class Connection:
         subscriber = self._subscriber
         while not subscriber.finished.is_set():
             try:
-                async with asyncio.timeout(self._hub.settings.stats_interval_s):
+                async with asyncio.timeout(self._house.settings.stats_interval_s):
                     await subscriber.finished.wait()
             except TimeoutError:
                 if not subscriber.is_crowded:
-                    subscriber.tell(self._stream.stats(subscriber))
+                    subscriber.tell(self._watched.stats(subscriber))

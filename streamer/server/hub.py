@@ -6,12 +6,10 @@ State: the open streams. Each runs as a task of the server's task group and leav
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -23,7 +21,8 @@ from streamer.core.session import Session
 from streamer.engine.bundle import Bundle
 from streamer.server.broadcast import Broadcast
 from streamer.server.denoiser import Denoiser
-from streamer.server.limits import RETRY_S, Guest, Limits
+from streamer.server.house import House, check_name
+from streamer.server.limits import RETRY_S
 from streamer.server.metrics import Metrics
 from streamer.server.settings import Settings
 from streamer.server.stream import Stream
@@ -31,12 +30,11 @@ from streamer.server.tracing import Tracer
 
 log = logging.getLogger(__name__)
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WARM_UP_WINDOWS, _COLD_WINDOWS = 12, 2
 _MAX_ON_LOOP_S = 0.001
 
 
-class Hub:
+class Hub(House):
     """The open streams.
 
     Args:
@@ -55,11 +53,8 @@ class Hub:
         tracer: Tracer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(settings, metrics, clock)
         self.bundle = bundle
-        self.settings = settings
-        self.metrics = metrics
-        self.clock = clock
-        self.is_accepting = False
         self._denoiser = denoiser
         self._tasks = tasks
         self._tracer = tracer
@@ -67,11 +62,6 @@ class Hub:
         self._vertices_off_loop = False
         self._running: set[asyncio.Task[None]] = set()
         self._load = Fraction()  # speakers, each at least one; see `_cost`
-        self.limits = Limits(
-            settings.max_per_address, settings.connects_per_minute, settings.bytes_per_s, clock
-        )
-        self._idle = asyncio.Event()
-        self._idle.set()
         metrics.capacity.set(settings.max_sessions)
 
     async def warm_up(self) -> None:
@@ -157,6 +147,23 @@ class Hub:
         task.add_done_callback(self._running.discard)
         return stream
 
+    def speak(self, name: str, hello: wire.Hello) -> Stream:
+        """The stream that a speaker's hello opens, or goes on with; raises as ``open`` and ``resume`` do."""
+        if hello.audio is None:
+            raise FaceError("bad_audio_format", f"A {hello.role!r} hello must say what 'audio' it will send.")
+        return self.resume(name, hello) or self.open(name, hello.audio, hello)
+
+    async def watch(self, name: str, hello: wire.Hello) -> Stream:
+        """The stream that a watcher's hello names; raises as ``find`` does."""
+        return self.find(name)
+
+    def check_output(self, output: wire.OutputFormat) -> None:
+        """Raises ``bad_option`` where the bundle has no frames of a kind."""
+        if output.kind == "coefficients" and self.bundle.manifest.motion.kind != "coefficients":
+            raise FaceError(
+                "bad_option", "This bundle moves vertices and has no coefficients.", "Ask for vertices."
+            )
+
     def resume(self, name: str, hello: wire.Hello) -> Stream | None:
         """The open stream that a speaker was lost from and comes back to; None where there is none.
 
@@ -184,37 +191,25 @@ class Hub:
         except KeyError:
             raise FaceError("unknown_stream", f"Nobody publishes the stream {name}.") from None
 
-    def knock(self, address: str) -> float:
-        """How many seconds a new connection waits for its handshake; raises ``at_capacity`` to refuse it."""
-        self.limits.knock(address)
-        return self.limits.turn(float(self._load / self.settings.max_sessions))
-
-    @contextlib.contextmanager
-    def taking_part(self, address: str, guest: Guest) -> Iterator[None]:
-        """Held by every connection that has a place in a stream, until it is closed."""
-        try:
-            with self.limits.held(address, guest):
-                self._update_idle()
-                yield
-        finally:
-            self._update_idle()
-
-    async def idle(self) -> None:
-        """Waits until no stream is open and no connection takes part in one."""
-        await self._idle.wait()
-
-    async def drain(self) -> None:
-        """Takes no new streams, ends the open ones and waits until every connection was told and closed."""
-        self.is_accepting = False
-        stopping = FaceError("shutting_down", "The server is stopping.")
+    def end_all(self, farewell: FaceError) -> None:
+        """Ends every stream; what was received is animated, then its subscribers are told why."""
         for stream in self._streams.values():
-            stream.end(stopping)
-        await self.idle()
+            stream.end(farewell)
 
     def abandon(self) -> None:
         """Stops the streams where they are."""
         for task in self._running:
             task.cancel()
+
+    @property
+    def fullness(self) -> float:
+        """How much of the places for speakers is taken."""
+        return float(self._load / self.settings.max_sessions)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a stream is open."""
+        return bool(self._load)
 
     def _cost(self, options: SessionOptions) -> Fraction:
         """How many speakers a stream counts as: one with a shorter hop asks for more windows a second."""
@@ -237,10 +232,7 @@ class Hub:
 
     def _update_idle(self) -> None:
         self.metrics.sessions.set(len(self._streams))
-        if self._load or self.limits.connections:
-            self._idle.clear()
-        else:
-            self._idle.set()
+        super()._update_idle()
 
     def _options(self, sample_rate_hz: int, hello: wire.Hello | None) -> SessionOptions:
         settings = self.settings
@@ -256,9 +248,3 @@ class Hub:
             style=settings.style if asked.style is None else asked.style,
             seed=seed,
         )
-
-
-def check_name(name: str) -> None:
-    """Raises ``bad_stream_name`` unless the name is 1 to 64 letters, digits, '.', '_' or '-'."""
-    if not _NAME.fullmatch(name):
-        raise FaceError("bad_stream_name", f"{name[:80]!r} is no name for a stream.")

@@ -100,6 +100,10 @@ class FaceConnection(ServerConnection):
         self.owes()
         self._deadline = self.loop.call_later(self._request_timeout_s, self.transport.abort)
 
+    def data_received(self, data: bytes) -> None:  # noqa: D102 - asyncio's
+        self._strangers.hold(self, len(data))
+        super().data_received(data)
+
     def process_event(self, event: Event) -> None:  # noqa: D102 - websockets'
         if self.request is None:
             self._is_known()

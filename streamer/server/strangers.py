@@ -1,9 +1,10 @@
 """Connections that have not yet said who they are, and how many of them there may be.
 
 A connection costs a file descriptor from the moment it is accepted, long before a token can be asked for. So
-whoever owes the server something (its request, its hello) or holds bytes of it unread (a file of the page) is
-counted here, and where that gets too much the one that has been here longest is cut off. A real client owes
-nothing for longer than a round trip; who opens many and says nothing is the oldest soon.
+whoever owes the server something (its request, its hello) or makes it hold bytes (of a hello that is not
+finished, of a file that is not read) is counted here, and where that gets too much the one that has been here
+longest is cut off. A real client owes nothing for longer than a round trip; who opens many and says nothing is
+the oldest soon.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Strangers:
     """Who is counted, oldest first.
 
     Args:
-        most: how many at one time. most_bytes: how much may wait to be read by them.
+        most: how many at one time. most_bytes: how much may be held for them all.
     """
 
     def __init__(self, most: int, most_bytes: int = MOST_BYTES) -> None:
@@ -47,8 +48,16 @@ class Strangers:
     def enter(self, who: Hashable, cut_off: Callable[[], None], holds_bytes: int = 0) -> None:
         """Counts somebody, as the newest; where that is too much, ``cut_off`` of the oldest is called."""
         self.leave(who)
-        self._entered[who] = (holds_bytes, cut_off)
-        self._bytes += holds_bytes
+        self._entered[who] = (0, cut_off)
+        self.hold(who, holds_bytes)
+
+    def hold(self, who: Hashable, more_bytes: int) -> None:
+        """So much more is held for somebody; nothing changes where they are not counted."""
+        if who not in self._entered:
+            return
+        holds_bytes, cut_off = self._entered[who]
+        self._entered[who] = (holds_bytes + more_bytes, cut_off)
+        self._bytes += more_bytes
         while len(self) > 1 and (len(self) > self._most or self._bytes > self._most_bytes):
             oldest = next(iter(self._entered))
             _, cut = self._entered[oldest]

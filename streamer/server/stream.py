@@ -158,6 +158,14 @@ class Stream:
 
     # ---- the subscribers' side ----
 
+    def join(self, subscriber: Subscriber) -> None:
+        """Adds a subscriber, who begins with the next block."""
+        self.broadcast.join(subscriber)
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """Forgets a subscriber; one that is not there is no mistake."""
+        self.broadcast.leave(subscriber)
+
     @property
     def face_delay_ms(self) -> float:
         """How far the face lags live audio: hop, lookahead, resampling and the allowance for computing."""
