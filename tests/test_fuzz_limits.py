@@ -244,9 +244,15 @@ def test_what_strangers_leave_unread_is_bounded_but_the_newest_is_always_served(
     assert room.gone == ["a"]
     room.enter("d", holds_bytes=1000)
     assert room.gone == ["a", "b", "c"] and len(room.strangers) == 1
+    room.strangers.hold("d", 10)
     room.strangers.leave("d")
-    room.enter("e", "f", holds_bytes=50)
+    room.strangers.hold("d", 1000)  # nobody's
+    room.enter("e", "f", holds_bytes=40)
+    room.strangers.hold("f", 20)
+    room.strangers.hold("e", 0)
     assert len(room.strangers) == 2
+    room.strangers.hold("f", 1)
+    assert room.gone[-1] == "e"
 
 
 def test_strangers_may_have_a_quarter_of_the_descriptors() -> None:

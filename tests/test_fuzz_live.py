@@ -27,6 +27,7 @@ def test_the_slow_the_silent_and_the_flooding_harm_nobody_and_leave_nothing(tmp_
     assert answers["silent sockets"] == {"cut off": 100, "and a newcomer: welcome": 1}
     assert answers["slow handshakes"] == {"cut off": 100}
     assert answers["no hello"] == {"hello_timeout": 100}
+    assert set(answers["unfinished hellos"]) <= {"hello_timeout", "cut off"}
     assert set(answers["slow messages"]) == {"welcome", "error"}  # some found a place, the others were told
     assert set(answers["floods"]) == {"414", "431", "closed"}
     assert counts["healthy_frames"] > 60
@@ -39,8 +40,9 @@ def test_hundreds_of_silent_sockets_leave_descriptors_for_those_who_speak(tmp_pa
     assert counts["answers"]["silent sockets"] == {"cut off": 600, "and a newcomer: welcome": 1}
 
 
-def test_files_that_nobody_reads_are_held_up_to_a_bound(tmp_path: Path) -> None:
-    counts = asyncio.run(hostile.attack(tmp_path, ("unread files",), 300))  # 600 MB, and as much to be sent
+@pytest.mark.parametrize("name", ["unread files", "unfinished hellos"])  # 1.6 GB, and 0.4 GB
+def test_what_is_not_read_and_not_finished_is_held_up_to_a_bound(tmp_path: Path, name: str) -> None:
+    counts = asyncio.run(hostile.attack(tmp_path, (name,), 400))
     assert counts["after"]["peak_mb"] - counts["before"]["rss_mb"] < 450
 
 

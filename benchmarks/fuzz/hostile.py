@@ -104,6 +104,24 @@ async def silent_after_handshake(server: Attacked, count: int) -> Counts:
     return await _together(count, one)
 
 
+async def unfinished_hellos(server: Attacked, count: int) -> Counts:
+    """Sends all of a hello of a mebibyte but its last byte."""
+    unfinished = frame(TEXT, b" " * (1 << 20))[:-1]
+
+    async def one(number: int) -> str:
+        rude = await Rude.open(server.port)
+        await rude.send(request(f"big-{number}"))
+        await rude.answer()
+        await rude.send(unfinished)
+        while (message := await rude.message()) is not None:
+            if message[0] == TEXT:
+                break
+        rude.vanish()
+        return str(json.loads(message[1])["code"]) if message else "cut off"
+
+    return await _together(count, one)
+
+
 async def slow_messages(server: Attacked, count: int) -> Counts:
     """Speakers whose audio message comes byte by byte, and who then are gone without a word."""
 
@@ -216,6 +234,7 @@ ATTACKS: dict[str, Attack] = {
     "silent sockets": silent_sockets,
     "slow handshakes": slow_handshakes,
     "no hello": silent_after_handshake,
+    "unfinished hellos": unfinished_hellos,
     "slow messages": slow_messages,
     "unread files": unread_files,
     "floods": floods,

@@ -3,8 +3,8 @@
 A connection costs a file descriptor from the moment it is accepted, long before a token can be asked for. So
 whoever owes the server something (its request, its hello) or makes it hold bytes (of a hello that is not
 finished, of a file that is not read) is counted here, and where that gets too much the one that has been here
-longest is cut off. A real client owes nothing for longer than a round trip; who opens many and says nothing is
-the oldest soon.
+longest is cut off. A real client owes nothing for longer than a round trip; who opens many and says nothing
+is the oldest soon.
 """
 
 from __future__ import annotations
