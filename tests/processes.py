@@ -33,11 +33,15 @@ _PATH = os.pathsep.join([str(ROOT / "clients" / "python"), str(ROOT)])
 
 @contextlib.contextmanager
 def started(
-    folder: Path, *arguments: str, before: Sequence[str] = (), environment: Mapping[str, str] = {}
+    folder: Path,
+    *arguments: str,
+    command: str = "serve",
+    before: Sequence[str] = (),
+    environment: Mapping[str, str] = {},
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A serving process and its address; ``before`` is put before the command, ``environment`` is added."""
     process = subprocess.Popen(
-        [*before, *SERVE, "--port", "0", "--bundle", str(folder), *arguments],
+        [*before, *SERVE[:-1], command, "--port", "0", "--bundle", str(folder), *arguments],
         cwd=ROOT,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,

@@ -22,6 +22,7 @@ from streamer.contract.errors import CODES, FaceError
 COMMANDS = {
     "serve": "run the server: speech comes in over a socket or a microphone, a moving face goes out",
     "pool": "put the model on the machines of a Ray cluster, for servers to ask",
+    "relay": "pass on another server's streams to those who watch",
     "animate": "turn speech files into animation files, films and pictures",
     "token": "make a short-lived token for a browser or a guest",
     "tune": "measure this machine, and write what serve should be started with",

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from streamer.cli import logs
 from streamer.cli.config import option, parse
-from streamer.contract.errors import FaceError
+from streamer.cli.listening import ListeningOptions
 from streamer.core.options import parse_style
 from streamer.engine.backend import Backend, OnnxBackend
 from streamer.engine.bundle import Bundle
@@ -20,9 +17,7 @@ from streamer.engine.inference_thread import InferenceThread
 from streamer.engine.providers import CPU, named_providers
 from streamer.server import loop
 from streamer.server.app import Address, serve_until
-from streamer.server.doors import doors
 from streamer.server.microphone import STREAM_NAME, Microphone
-from streamer.server.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -40,26 +35,12 @@ Ctrl-C stops the server."""
 
 
 @dataclass(frozen=True)
-class ServeOptions:
+class ServeOptions(ListeningOptions):
     """The options of ``diffspeaker serve``."""
 
-    host: str = option("127.0.0.1", "the address to listen on; other machines need --token or --insecure")
-    port: int = option(8600, "the port to listen on; 0 takes any free one", minimum=0, maximum=65535)
-    bundle: Path | None = option(None, "the model's folder; the one that ships where none is given")
     microphone: bool = option(False, f"animate this machine's microphone as the stream '{STREAM_NAME}'")
     microphone_device: str | None = option(
         None, "which microphone: part of its name, or its number", metavar="NAME"
-    )
-    token: str | None = option(None, "a secret that every client must send")
-    tokens: Path | None = option(None, "a TOML file of secrets for roles and streams; see SECURITY.md")
-    signing_key: Path | None = option(
-        None, "the file of the key of short-lived tokens; `diffspeaker token` makes them"
-    )
-    certificate: Path | None = option(None, "a PEM file: speak TLS; SIGHUP reads a renewed one")
-    private_key: Path | None = option(None, "the certificate's key, where its own file does not hold it")
-    insecure: bool = option(False, "let other machines connect without a token")
-    allow_origin: str | None = option(
-        None, "web pages from elsewhere that may connect without a token: addresses, or *", metavar="ORIGIN,…"
     )
     lookahead_ms: float | None = option(
         None, "how much of the future the face may hear, in milliseconds; it lags as much", metavar="MS"
@@ -74,21 +55,12 @@ class ServeOptions:
         "how many may speak at one time; by default what this machine holds, measured at start",
         minimum=1,
     )
-    max_per_address: int | None = option(
-        None, "how many connections one address may have; without it, any number", minimum=1
-    )
-    connects_per_minute: int | None = option(
-        None, "how often one address may connect; without it, any number", minimum=1
-    )
-    bytes_per_s: int | None = option(
-        None, "how much one address may send; what is more is read later", minimum=16_000
-    )
     resume_s: float = option(
         10.0, "how long a stream waits for a speaker whose connection was lost, in seconds", minimum=0
     )
     engine: str | None = option(
         None,
-        "denoise on other machines: a Ray cluster with a pool (`diffspeaker pool`), ray://HOST:10001 or ray://auto",
+        "denoise in a Ray cluster that has a pool (`diffspeaker pool`): ray://HOST:10001, or ray://auto",
         metavar="URL",
     )
     provider: str | None = option(
@@ -112,12 +84,6 @@ class ServeOptions:
         "a live speaker's windows that wait behind each other: denoise them as one, or each",
         choices=("join", "each"),
     )
-    log_level: str = option(
-        "warning", "how much is logged to stderr", choices=("debug", "info", "warning", "error")
-    )
-    log_format: str = option(
-        "text", "how: a line per event for people, or a JSON object per event", choices=logs.FORMATS
-    )
     trace_to: str | None = option(
         None,
         "an OpenTelemetry collector (OTLP over HTTP) for a trace of every window: http://127.0.0.1:4318",
@@ -128,29 +94,8 @@ class ServeOptions:
 def run(argv: list[str]) -> int:
     """Runs the command until a signal stops it; returns its exit code."""
     options = parse(ServeOptions, argv, "diffspeaker serve", DESCRIPTION)
-    gates = doors(
-        options.token,
-        options.tokens,
-        options.signing_key,
-        # Who lets strangers in has said so; pages are no different then.
-        ("*",) if options.insecure else _addresses(options.allow_origin),
-    )
-    if not (_is_loopback(options.host) or gates.asks or options.insecure):
-        raise FaceError(
-            "bad_config",
-            f"On {options.host} anybody who can reach this machine could listen in.",
-            "Set --token, --tokens or --signing-key, or say --insecure.",
-        )
-    logs.configure(options.log_level, options.log_format)
-    settings = Settings(
-        host=options.host,
-        port=options.port,
-        doors=gates,
-        certificate=options.certificate,
-        private_key=options.private_key,
-        max_per_address=options.max_per_address,
-        connects_per_minute=options.connects_per_minute,
-        bytes_per_s=options.bytes_per_s,
+    settings = replace(
+        options.settings(),
         resume_s=options.resume_s,
         trace_to=options.trace_to,
         lookahead_ms=options.lookahead_ms,
@@ -203,16 +148,3 @@ def _measure(backends: Sequence[Backend], bundle: Bundle, options: ServeOptions)
     found = measured_capacity(backends, bundle, options.max_batch, grid.hop_ms(frames))
     log.info("capacity measured", extra={"speakers": found, "workers": len(backends)})
     return found
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _addresses(listed: str | None) -> tuple[str, ...]:
-    return tuple(address.strip() for address in (listed or "").split(",") if address.strip())

@@ -27,10 +27,12 @@ from streamer.engine.bundle import Bundle
 from streamer.engine.inference_thread import InferenceThread
 from streamer.server.connection import converse
 from streamer.server.denoiser import Denoiser
+from streamer.server.house import House
 from streamer.server.http import Site, find_web_root
 from streamer.server.hub import Hub
 from streamer.server.metrics import Metrics
 from streamer.server.microphone import Microphone
+from streamer.server.relay import Relay
 from streamer.server.settings import Settings
 from streamer.server.sockets import listen, load, tls
 from streamer.server.tracing import Tracer
@@ -44,7 +46,7 @@ class Address:
 
     host: str
     port: int
-    hub: Hub
+    hub: House
     failed: asyncio.Event
     is_secure: bool = False
 
@@ -86,36 +88,72 @@ async def serving(
         hub = Hub(bundle, denoiser, settings, metrics, tasks, tracer, clock)
         watch = tasks.create_task(denoiser.watch(settings.look_interval_s, metrics.hung_workers.set))
         await hub.warm_up()
+
+        def is_ready() -> bool:
+            return hub.is_accepting and denoiser.is_working
+
+        site = Site(web_root or find_web_root(), bundle.folder, bundle.manifest, metrics, is_ready)
+        async with _listening(hub, site) as (port, is_secure):
+            yield Address(settings.host, port, hub, denoiser.failed, is_secure)
+        watch.cancel()
+
+
+@contextlib.asynccontextmanager
+async def relaying(
+    settings: Settings,
+    bundle: Bundle,
+    upstream: str,
+    token: str | None = None,
+    *,
+    web_root: Path | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[Address]:
+    """A relay that runs inside the context.
+
+    Args:
+        settings: where it listens, and its bounds. bundle: of the page's face.
+        upstream: the server whose streams it passes on. token: for it.
+        web_root: the page's folder; the one that ships where None. clock: monotonic seconds.
+
+    Raises:
+        FaceError: ``port_in_use`` or ``bad_config``.
+    """
+    metrics = Metrics()
+    async with _task_group() as tasks:
+        relay = Relay(upstream, token, settings, metrics, tasks, clock)
         site = Site(
-            web_root or find_web_root(),
-            bundle.folder,
-            bundle.manifest,
-            metrics,
-            lambda: hub.is_accepting and denoiser.is_working,
+            web_root or find_web_root(), bundle.folder, bundle.manifest, metrics, lambda: relay.is_accepting
         )
+        async with _listening(relay, site) as (port, is_secure):
+            yield Address(settings.host, port, relay, asyncio.Event(), is_secure)
 
-        async def handle(socket: ServerConnection) -> None:
-            await converse(socket, hub)
 
-        context = tls(settings)
-        server = await listen(handle, hub.knock, site, settings, context)
-        if context is not None:
-            _reload_on_hangup(context, settings)
-        port = server.sockets[0].getsockname()[1]
-        log.info("listening", extra={"host": settings.host, "port": port})
+@contextlib.asynccontextmanager
+async def _listening(house: House, site: Site) -> AsyncIterator[tuple[int, bool]]:
+    """The open port, and whether it speaks TLS; leaving drains the house and closes it."""
+    settings = house.settings
+
+    async def handle(socket: ServerConnection) -> None:
+        await converse(socket, house)
+
+    context = tls(settings)
+    server = await listen(handle, house.knock, site, settings, context)
+    if context is not None:
+        _reload_on_hangup(context, settings)
+    port = server.sockets[0].getsockname()[1]
+    log.info("listening", extra={"host": settings.host, "port": port})
+    try:
+        yield port, context is not None
+    finally:
         try:
-            yield Address(settings.host, port, hub, denoiser.failed, context is not None)
-        finally:
-            try:
-                async with asyncio.timeout(settings.drain_timeout_s):
-                    await hub.drain()
-            except TimeoutError:
-                log.warning("draining took too long", extra={"timeout_s": settings.drain_timeout_s})
-                hub.abandon()
-            server.close()
-            await server.wait_closed()
-            watch.cancel()
-            log.info("stopped")
+            async with asyncio.timeout(settings.drain_timeout_s):
+                await house.drain()
+        except TimeoutError:
+            log.warning("draining took too long", extra={"timeout_s": settings.drain_timeout_s})
+            house.abandon()
+        server.close()
+        await server.wait_closed()
+        log.info("stopped")
 
 
 async def serve_until(
@@ -147,6 +185,7 @@ async def serve_until(
 
             beside = [tasks.create_task(stop_when_failed())]
             if microphone:
+                assert isinstance(address.hub, Hub)
                 beside.append(tasks.create_task(microphone.publish(address.hub)))
             on_ready(address)
             await stop.wait()

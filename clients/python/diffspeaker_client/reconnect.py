@@ -29,6 +29,7 @@ from streamer.contract.errors import FaceError
 
 _FIRST_S, _LONGEST_S, _LONGEST_FOR_A_STREAM_S = 0.5, 8.0, 1.0
 _WAITED_FOR = {"unknown_stream", "at_capacity", "shutting_down", "inference_failed", "hello_timeout"}
+_WAITED_FOR |= {"engine_away"}
 _WAITED_FOR |= {"internal"}  # which a connection that was closed before its welcome is, too
 _AGAIN = "Trying again."
 
