@@ -1,7 +1,8 @@
 """``python -m benchmarks.charts``: draws the performance page's pictures from the committed results.
 
-Two pictures in ``docs/images``: ``engine.png``, milliseconds per window against the batch, a line for each
-variant; ``capacity.png``, the frames' latency against the number of speakers, with the deadline. A result
+Pictures in ``docs/images``: ``engine.png``, milliseconds per window against the batch, a line for each
+variant; ``capacity.png``, the frames' latency against the number of speakers, with the deadline;
+``soak.png``, the server's memory, descriptors, threads and latency over half an hour. A result
 is found by its benchmark's name (``results/NAME-MACHINE.json``); where several machines were measured, each
 has a picture.
 """
@@ -56,7 +57,31 @@ def capacity(result: dict[str, Any]) -> Figure:
     return figure
 
 
-PICTURES = {"engine": engine, "capacity": capacity}
+def soak(result: dict[str, Any]) -> Figure:
+    """What must not grow, over time: small multiples."""
+    figure, grid = pyplot.subplots(4, 1, figsize=(7, 7), layout="constrained", sharex=True)
+    minutes = [row["at_s"] / 60 for row in result["rows"]]
+    slope = result["rss_mb_per_hour"]
+    notes = {
+        "rss_mb": f"memory, MB: {slope['slope']:+.1f} an hour ({slope['low']:+.1f} to {slope['high']:+.1f})",
+        "fds": "file descriptors",
+        "threads": "threads",
+        "p99_ms": "latency of a frame, p99, ms",
+    }
+    for axes, colour, (name, title) in zip(grid, COLOURS, notes.items(), strict=True):
+        values = [row[name] for row in result["rows"]]
+        axes.plot(minutes, values, color=colour, linewidth=1.2)
+        axes.set_title(title, fontsize=10, color=colour, loc="left")
+        axes.set_ylim(0, 1.25 * max(values))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#dddddd")
+    grid[-1].set_xlabel("minutes")
+    share = f"{result['speakers']} of {result['places']} places taken"
+    figure.suptitle(f"{share}; {where(result)}", fontsize=9, color="#555555", x=0.01, ha="left")
+    return figure
+
+
+PICTURES = {"engine": engine, "capacity": capacity, "soak": soak}
 
 
 def _axes(x: str, y: str, caption: str) -> tuple[Figure, Axes]:

@@ -43,13 +43,15 @@ _SPARE = 2  # threads and descriptors, for what happens to be open when they are
 Row = dict[str, Any]
 
 
-async def measure(minutes: float, share: float, serve: list[str], stop: asyncio.Event) -> dict[str, Any]:
+async def measure(
+    minutes: float, share: float, every_s: float, serve: list[str], stop: asyncio.Event
+) -> dict[str, Any]:
     """The whole run: a row for every few seconds, and the last tally."""
     seconds = 60 * minutes
     async with serving(serve) as server:
         speakers = max(1, int(share * server.places))
         begin = time.monotonic() + 2
-        words = ("benchmarks.visits", server.url, str(speakers), str(begin), str(seconds))
+        words = ("benchmarks.visits", server.url, str(speakers), str(begin), str(seconds), str(every_s))
         visitors = await asyncio.create_subprocess_exec(
             sys.executable, "-m", *words, stdout=asyncio.subprocess.PIPE, start_new_session=True
         )
@@ -150,7 +152,7 @@ def evaluate(rows: list[Row], tally: dict[str, Any]) -> dict[str, Any]:
 async def _run(options: argparse.Namespace) -> dict[str, Any]:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
-    return await measure(options.minutes, options.share, options.serve.split(), stop)
+    return await measure(options.minutes, options.share, options.every, options.serve.split(), stop)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -163,6 +165,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--share", type=float, default=SHARE, help="of the places that are taken (%(default)s)"
     )
+    parser.add_argument("--every", type=float, default=5, help="seconds between readings (%(default)s)")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--serve", default="", metavar="WORDS", help="more options of `diffspeaker serve`")
     options = parser.parse_args(argv)

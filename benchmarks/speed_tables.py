@@ -175,6 +175,30 @@ def overload(machine: str, facts: Facts) -> str:
     )
 
 
+def soak(machine: str, facts: Facts) -> str:
+    """What half an hour of coming and going leaves behind."""
+    slope, tally = facts["rss_mb_per_hour"], facts["tally"]
+    body = [
+        [title, *(f"{value:.0f}" for value in facts[name]["thirds"])]
+        for name, title in (
+            ("p99_ms", "p99 of a frame's latency, ms"),
+            ("fds", "descriptors"),
+            ("threads", "threads"),
+        )
+    ]
+    broken = ", ".join(name for name, holds in facts["holds"].items() if not holds)
+    verdict = f"Not held: {broken}." if broken else "Every bound held."
+    return (
+        f"{facts['speakers']} speakers in real time, of {facts['places']} places, for "
+        f"{facts['lasted_s'] / 60:.0f} minutes: {tally['visits']} streams came\nand went, "
+        f"{tally['interrupts']} were interrupted; {tally['frames']} frames, **{tally['lost']} lost, "
+        f"drift {tally['drift']} samples**. Memory {slope['slope']:+.1f} MB an hour\n"
+        f"(95 %: {slope['low']:+.1f} to {slope['high']:+.1f}), {facts['rss_mb']['most']:.0f} MB at most. {verdict}\n"
+        f"{command('soak', machine, facts)}:\n\n"
+        + rows(["median of the", "first third", "middle", "last"], body)
+    )
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "latency": each("latency", latency),
     "capacity": each("capacity", capacity),
@@ -183,4 +207,5 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "engine": each("engine", engine),
     "fanout": each("fanout", fanout),
     "overload": each("overload", overload),
+    "soak": each("soak", soak),
 }

@@ -5,7 +5,7 @@ Some visits are interrupted once, some change their style. Of each epoch every f
 order, to both; at the end the server must have heard as many samples as were sent, and have made as many
 frames as they are long. What differs is the drift between the audio's clock and the frames'.
 
-``python -m benchmarks.visits URL SPEAKERS BEGIN SECONDS`` prints a line of JSON every few seconds.
+``python -m benchmarks.visits URL SPEAKERS BEGIN SECONDS EVERY`` prints a line of JSON every so many seconds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from benchmarks.provenance import percentiles
 from streamer.contract import wire
 
 RATE_HZ, FPS = 16_000, 30
-REPORT_S = 5.0
 _SHORTEST_S, _LONGEST_S, _PAUSE_S = 15.0, 60.0, 0.5
 
 
@@ -188,7 +187,7 @@ async def _events(socket: ClientConnection) -> AsyncIterator[wire.Frames | wire.
         )
 
 
-async def visit_for(url: str, speakers: int, begin: float, seconds: float) -> None:
+async def visit_for(url: str, speakers: int, begin: float, seconds: float, every_s: float) -> None:
     """Keeps so many speakers coming and going until the time is over, and reports."""
     tally, over = Tally(), begin + seconds
 
@@ -205,7 +204,7 @@ async def visit_for(url: str, speakers: int, begin: float, seconds: float) -> No
 
     async def report() -> None:
         while True:
-            await asyncio.sleep(REPORT_S)
+            await asyncio.sleep(every_s)
             print(tally.report(), flush=True)
 
     async with asyncio.TaskGroup() as tasks:
@@ -216,4 +215,5 @@ async def visit_for(url: str, speakers: int, begin: float, seconds: float) -> No
 
 
 if __name__ == "__main__":
-    uvloop.run(visit_for(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])))
+    _url, _speakers, *_numbers = sys.argv[1:]
+    uvloop.run(visit_for(_url, int(_speakers), *map(float, _numbers)))
