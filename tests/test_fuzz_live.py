@@ -15,7 +15,7 @@ def test_a_walk_in_any_order_harms_nobody_and_leaves_nothing(tmp_path: Path) -> 
     counts = asyncio.run(walk(tmp_path, seed=11, steps=1500))
     assert counts["inputs"] >= 1500 and counts["healthy_frames"] > 15
     # It came far: streams were opened, interrupted and ended, and most kinds of mistake were made.
-    assert {"welcome", "interrupted", "ended", "style", "clock"} <= set(counts["answers"])
+    assert {"welcome", "resumed", "interrupted", "ended", "style", "clock"} <= set(counts["answers"])
     assert {"bad_message", "stream_taken", "not_allowed", "unknown_stream"} <= set(counts["answers"])
     assert len(counts["steps"]) == 17
     assert counts["after"]["streams"] == counts["after"]["connections"] == 0

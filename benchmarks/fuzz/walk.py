@@ -24,13 +24,17 @@ _NAMES = ("a", "b", "c", "healthy", "x" * 64, "x" * 65, "no/name", "%41", "")
 _NUMBERS = (0, -1, 1, 2, 15, 33.3, 66.7, 80, 100, 300, 1e4, 1e9, 1e308, 2**63, 2**64, None, "1", True)
 
 
-class _Peer:
-    """One connection, with a task that reads it."""
+Message = dict[str, Any]
+Lost = tuple[str, Message]  # a stream's name, and the hello that resumes it
 
-    def __init__(self, rude: Rude, is_careful: bool, answers: Counter[str], sessions: list[str]) -> None:
+
+class _Peer:
+    """One connection, with a task that reads it; what it may say to resume is added to ``lost``."""
+
+    def __init__(self, rude: Rude, careful: Message | None, answers: Counter[str], lost: list[Lost]) -> None:
         self.rude = rude
-        self._sessions = sessions
-        self.is_careful = is_careful
+        self.careful = careful
+        self._lost = lost
         self.is_reading = asyncio.Event()
         self.is_reading.set()
         self.task = asyncio.create_task(self._read(answers))
@@ -43,8 +47,9 @@ class _Peer:
             if opcode == TEXT:
                 told = json.loads(payload)
                 answers[told["code"] if told["type"] == "error" else told["type"]] += 1
-                if told["type"] == "welcome":
-                    self._sessions.append(told["session"])
+                if told["type"] == "welcome" and self.careful is not None:
+                    answers["resumed"] += self.careful.get("resume") == told["session"]
+                    self._lost.append((told["stream"], self.careful | {"resume": told["session"]}))
             await self.is_reading.wait()
         self.rude.vanish()
 
@@ -62,7 +67,7 @@ class Walk:
         self._port = port
         self._dice = random.Random(seed)
         self._peers: list[_Peer] = []
-        self._sessions = ["0" * 16]  # of every welcome: what may be resumed
+        self._lost: list[Lost] = []
 
     async def step(self) -> None:
         """Does one thing on one connection."""
@@ -72,7 +77,7 @@ class Walk:
             await self._open()
             return
         peer = dice.choice(self._peers)
-        name, kinds = dice.choice(_CAREFUL if peer.is_careful and dice.random() < 0.97 else _STEPS)
+        name, kinds = dice.choice(_CAREFUL if peer.careful and dice.random() < 0.97 else _STEPS)
         self.steps[name] += 1
         if name == "stall":
             (peer.is_reading.clear if dice.random() < 0.7 else peer.is_reading.set)()
@@ -98,11 +103,13 @@ class Walk:
     async def _open(self) -> None:
         dice = self._dice
         self.steps["open"] += 1
-        peer = _Peer(await Rude.open(self._port), dice.random() < 0.5, self.answers, self._sessions)
+        name, careful = dice.choice("abc"), careful_hello(dice) if dice.random() < 0.5 else None
+        if careful and self._lost and dice.random() < 0.5:
+            name, careful = dice.choice(self._lost[-4:])
+        peer = _Peer(await Rude.open(self._port), careful, self.answers, self._lost)
         self._peers.append(peer)
-        if peer.is_careful:
-            await self._send(peer, request(dice.choice("abc")))
-            await self._send(peer, careful_hello(dice, dice.choice(self._sessions[-4:])))
+        if careful:
+            await self._send(peer, request(name) + _text(careful))
             return
         opening = request(
             dice.choice(_NAMES) if dice.random() < 0.3 else dice.choice("abc"),
@@ -176,7 +183,7 @@ def hello(dice: random.Random) -> bytes:
     return _text(message)
 
 
-def careful_hello(dice: random.Random, session: str) -> bytes:
+def careful_hello(dice: random.Random) -> Message:
     """A right hello, of any kind."""
     message: dict[str, Any] = {
         "type": "hello",
@@ -186,12 +193,10 @@ def careful_hello(dice: random.Random, session: str) -> bytes:
     audio = {"encoding": dice.choice(("s16", "f32")), "sample_rate_hz": dice.choice((8000, 16_000, 48_000))}
     message["audio"] = audio | {"channels": dice.choice((1, 2))}
     if dice.random() < 0.5:
-        message["resume"] = session
-    if dice.random() < 0.5:
         message["output"] = {"kind": dice.choice(("coefficients", "vertices"))}
         message |= {"paced": dice.random() < 0.5, "audio_passthrough": dice.random() < 0.5}
         message |= {"hop_ms": dice.choice((33.3, 66.7, 100)), "lookahead_ms": 80, "style": {"tense": 1}}
-    return _text(message)
+    return message
 
 
 def _whole_audio(dice: random.Random) -> bytes:
@@ -294,7 +299,7 @@ async def walk(
     tick: Callable[[float], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Walks for so long, or so many steps, with a server of its own; raises ``AssertionError`` for a bug."""
-    async with attacked(folder, plants=plants, settles_s=settles_s, max_sessions=6) as server:
+    async with attacked(folder, plants=plants, settles_s=settles_s, max_sessions=6, resume_s=1.0) as server:
         found = await _walk(server, seed, seconds, steps, tick)
     return {**found, **server.figures}
 
