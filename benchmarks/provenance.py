@@ -19,6 +19,8 @@ def percentiles(values: Any) -> dict[str, float]:
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+# An object or a list that holds no other, short enough to be read as a line.
+_INNERMOST = re.compile(r"(?:\{|\[)\n[^{}\[\]]{1,240}?(?:\}|\])")
 
 
 def committed(name: str, folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
@@ -44,8 +46,10 @@ def machine_slug() -> str:
 
 
 def write(path: Path | None, result: dict[str, Any]) -> None:
-    """Writes a result as indented JSON, where a path is given."""
+    """Writes a result as indented JSON, what is innermost on one line, where a path is given."""
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=2) + "\n")
+        text = json.dumps(result, indent=2)
+        text = _INNERMOST.sub(lambda found: re.sub(r"\s*\n\s*", " ", found[0]), text)
+        path.write_text(text + "\n")
         print(f"wrote {path}")

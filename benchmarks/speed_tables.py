@@ -193,7 +193,8 @@ def soak(machine: str, facts: Facts) -> str:
         f"{facts['lasted_s'] / 60:.0f} minutes: {tally['visits']} streams came\nand went, "
         f"{tally['interrupts']} were interrupted; {tally['frames']} frames, **{tally['lost']} lost, "
         f"drift {tally['drift']} samples**. Memory {slope['slope']:+.1f} MB an hour\n"
-        f"(95 %: {slope['low']:+.1f} to {slope['high']:+.1f}), {facts['rss_mb']['most']:.0f} MB at most. {verdict}\n"
+        f"(95 %: {slope['low']:+.1f} to {slope['high']:+.1f}), {facts['rss_mb']['most']:.0f} MB at most. "
+        f"{verdict}\n"
         f"{command('soak', machine, facts)}:\n\n"
         + rows(["median of the", "first third", "middle", "last"], body)
     )

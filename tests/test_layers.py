@@ -124,7 +124,11 @@ def test_the_core_and_the_contract_know_no_clock_no_thread_and_no_socket(room):
 def test_only_the_server_knows_the_event_loop():
     """And the pool's replica, which is called on Ray's."""
     for path in sources():
-        if path.name != "replica.py" and room_of(path) in ("streamer/contract", "streamer/core", "streamer/engine"):
+        if path.name != "replica.py" and room_of(path) in (
+            "streamer/contract",
+            "streamer/core",
+            "streamer/engine",
+        ):
             for module, line in imports_of(path):
                 assert module.split(".")[0] != "asyncio", f"{path.name}:{line}"
 
