@@ -12,6 +12,7 @@ from diffspeaker_client import AudioFormat, Event, Face, FaceError, Frames, conn
 from websockets.exceptions import ConnectionClosed
 
 from streamer.contract import wire
+from streamer.server.doors import Doors, Pass
 from tests import fakes
 from tests.serving import MONO, Place, everything, heard, metric, motion, only, play, raw, say, until
 
@@ -209,6 +210,29 @@ def test_a_stream_goes_on_at_its_own_rate_only(folder: Path) -> None:
                 assert again.welcome.session == session
 
     play(scenario, folder)
+
+
+def test_who_may_only_watch_cannot_take_a_lost_speakers_seat(folder: Path) -> None:
+    gates = Doors(
+        passes=(Pass(b"the speaker's own token", "publish"), Pass(b"a token to watch with", "watch"))
+    )
+
+    async def scenario(running: Place) -> None:
+        speaking, watching = "the speaker's own token", "a token to watch with"
+        async with (
+            connect(running.url(), "publish", audio=MONO, token=speaking) as speaker,
+            connect(running.url(), token=watching) as watcher,
+        ):
+            vanish(speaker)
+            session = watcher.welcome.session  # which is no secret
+            with pytest.raises(FaceError) as told:
+                async with connect(running.url(), "publish", audio=MONO, token=watching, resume=session):
+                    pass
+            assert told.value.code == "unauthorized"
+            async with connect(running.url(), "publish", audio=MONO, token=speaking, resume=session) as again:
+                assert again.welcome.session == session
+
+    play(scenario, folder, doors=gates)
 
 
 def test_a_server_that_stops_does_not_wait_for_the_lost(folder: Path) -> None:
