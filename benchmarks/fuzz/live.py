@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import struct
 import sys
@@ -33,6 +34,7 @@ from tests.serving import MONO, everything, motion
 
 _CHUNK_S = 0.05
 _AVATAR_BYTES = 2 << 20
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "131072"}  # what is freed goes back to the system, and is not kept
 _MASK = b"\x01\x02\x03\x04"
 
 
@@ -132,7 +134,12 @@ async def attacked(
     chosen = {"hello_timeout_s": 1.0, "resume_s": 0.2, "close_timeout_s": 1.0, **settings}
     words = ("-m", "benchmarks.fuzz.server", str(bundle), json.dumps(chosen), str(descriptors), *plants)
     child = await asyncio.create_subprocess_exec(
-        sys.executable, *words, cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        *words,
+        cwd=ROOT,
+        env=os.environ | _ALLOCATOR,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
     assert child.stdin and child.stdout
     try:

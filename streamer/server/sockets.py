@@ -41,6 +41,7 @@ from streamer.server.strangers import Strangers, most
 
 _UNSENT_BYTES = 64 << 10
 _OPEN_TIMEOUT_S = 60.0  # a page's file may take as long on a slow network; a request may not
+_READ_AT_ONCE = 4  # files of the page: they are read faster than they can be counted
 _PENANCE_S, _MOST_PENITENTS = 1.0, 256  # how long a refusal takes, for how many at one time
 # A peer that is gone is noticed within a minute.
 _TCP_OPTIONS = {
@@ -91,7 +92,8 @@ class FaceConnection(ServerConnection):
 
     def owes(self, holds_bytes: int = 0) -> None:
         """It is awaited: its request, its hello, or that it reads what it asked for."""
-        self._strangers.enter(self, self.transport.abort, holds_bytes)
+        if self.protocol.state is not State.CLOSED:
+            self._strangers.enter(self, self.transport.abort, holds_bytes)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102 - asyncio's
         super().connection_made(transport)
@@ -218,7 +220,11 @@ async def listen(
         if connection.protocol.eof_sent:  # the peer closed or broke a rule meanwhile: nothing can be answered
             connection.transport.abort()
             await connection.wait_closed()
+        if response is not None and connection.protocol.state is State.CLOSED:
+            response.body = b""  # nobody will take it
         return response
+
+    reading = asyncio.Semaphore(_READ_AT_ONCE)
 
     async def answer(connection: ServerConnection, request: Request) -> Response | None:
         assert isinstance(connection, FaceConnection)
@@ -226,8 +232,10 @@ async def listen(
         if is_websocket and request.path.startswith("/v1/streams/"):
             return await wait_for_turn(connection)
         connection.close_timeout = _OPEN_TIMEOUT_S
-        response = await site.respond(request)
-        connection.owes(2 * len(response.body))  # as it is, and as it is written
+        connection.owes()
+        async with reading:
+            response = await site.respond(request)
+            connection.owes(2 * len(response.body))  # as it is, and as it is written
         return response
 
     create_connection: Any = partial(
