@@ -1,4 +1,4 @@
-"""What an advisory means for `make check`: a failure, unless somebody accepted it; silence is said and is none.
+"""What an advisory means for `make check`: a failure, unless it is accepted; silence is said, and is none.
 
 The reports are of the forms that pip-audit 2.10 and npm 11 print; the services themselves are asked through a
 port of this machine that nobody listens on.
