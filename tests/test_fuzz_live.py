@@ -16,6 +16,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 def test_a_walk_in_any_order_harms_nobody_and_leaves_nothing(tmp_path: Path) -> None:
     counts = asyncio.run(walk(tmp_path, seed=11, steps=1500))
     assert counts["inputs"] >= 1500 and counts["healthy_frames"] > 15
@@ -26,6 +27,7 @@ def test_a_walk_in_any_order_harms_nobody_and_leaves_nothing(tmp_path: Path) -> 
     assert counts["after"]["streams"] == counts["after"]["connections"] == 0
 
 
+@pytest.mark.slow
 def test_the_slow_the_silent_and_the_flooding_harm_nobody_and_leave_nothing(tmp_path: Path) -> None:
     counts = asyncio.run(hostile.attack(tmp_path, tuple(hostile.ATTACKS), 100))
     answers = counts["answers"]

@@ -322,6 +322,7 @@ def test_a_planted_bug_is_found(tmp_path: Path, planted: str, kind: str, says: s
     assert list((tmp_path / "run").glob("found-*")) or list((tmp_path / "run").glob("crashed-*"))
 
 
+@pytest.mark.slow
 def test_the_command_fuzzes_every_reader_and_counts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
