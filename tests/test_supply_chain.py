@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -151,3 +154,16 @@ def test_make_installs_nothing_that_is_not_locked_by_hash() -> None:
 def test_a_package_that_is_locked_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="twice"):
         lock.split("one==1.0 \\\n    --hash=sha256:" + "0" * 64 + "\none==2.0\n")
+
+
+@pytest.mark.parametrize(
+    "module", ["streamer.engine.backend", "export.variants", "model.speech", "benchmarks.engine"]
+)
+def test_onnx_runtime_reports_nothing_to_its_makers(module: str, tmp_path: Path) -> None:
+    """Where it would, it keeps what it has to send in the cache folder."""
+    code = f"import {module}, onnxruntime; print(onnxruntime.get_available_providers())"
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PATH": os.environ["PATH"]}
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=home, check=True, capture_output=True, timeout=120
+    )
+    assert [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name.lower()] == []
