@@ -98,7 +98,7 @@ def test_a_file_imports_only_what_its_room_may(path):
     room = room_of(path)
     if room is None:
         assert path.relative_to(ROOT).as_posix() == "streamer/__init__.py", "a file outside every room"
-        assert not list(imports_of(path))
+        assert {module for module, _ in imports_of(path)} <= {"os"}, "it keeps ONNX Runtime silent, no more"
         return
     ours, theirs = ROOMS[room]
     if path.relative_to(ROOT).as_posix() in LOOKERS:
