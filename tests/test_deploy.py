@@ -107,6 +107,11 @@ def test_what_is_stopped_has_the_time_to_drain() -> None:
         assert seconds > settings.drain_timeout_s + settings.close_timeout_s
 
 
+def test_a_system_call_that_the_unit_forbids_is_refused_and_kills_nobody() -> None:
+    """ONNX Runtime's like to try things that they can do without."""
+    assert "SystemCallFilter=~" in UNIT and "SystemCallErrorNumber=EPERM" in UNIT
+
+
 def test_prometheus_and_grafana_find_each_other() -> None:
     scraped = yaml.safe_load((ROOT / "deploy" / "prometheus.yaml").read_text())
     (job,) = scraped["scrape_configs"]
