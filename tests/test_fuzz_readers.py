@@ -305,18 +305,21 @@ def test_json_is_mutated_as_json_and_stays_within_the_length() -> None:
 
 
 @pytest.mark.parametrize(
-    ("planted", "kind", "says", "seconds"),
+    ("planted", "kind", "says"),
     [
-        ("EXCEPTION", "exception", "KeyError at planted_bugs.py", 4),
-        ("OTHER", "exception", "Other at planted_bugs.py", 1),
-        ("CRASH", "crash", "deadly signal", 1),
-        ("HANG", "crash", "timeout", 1),
-        ("MEMORY", "memory", "more than 700 MB", 1),
+        ("EXCEPTION", "exception", "KeyError at planted_bugs.py"),
+        ("OTHER", "exception", "Other at planted_bugs.py"),
+        ("CRASH", "crash", "deadly signal"),
+        ("HANG", "crash", "timeout"),
+        ("MEMORY", "memory", "more than 700 MB"),
     ],
 )
-def test_a_planted_bug_is_found(tmp_path: Path, planted: str, kind: str, says: str, seconds: int) -> None:
+def test_a_planted_bug_is_found(tmp_path: Path, planted: str, kind: str, says: str) -> None:
     needs_the_fuzzer()
-    counts = runner.fuzz(f"tests.planted_bugs:{planted}", seconds, tmp_path / "run", seed=7, hangs_s=1)
+    hangs_s = 1 if planted == "HANG" else 20
+    counts = runner.fuzz(
+        f"tests.planted_bugs:{planted}", 60, tmp_path / "run", seed=7, hangs_s=hangs_s, until_found=True
+    )
     assert [one["kind"] for place, one in counts["findings"].items() if says in place] == [kind], counts
     assert counts["inputs"] > 0
     assert list((tmp_path / "run").glob("found-*")) or list((tmp_path / "run").glob("crashed-*"))
@@ -337,7 +340,7 @@ def test_the_command_fuzzes_every_reader_and_counts(
     assert result["findings"] == 0 and result["machine"]["cores"] >= 1
     assert set(result["targets"]) == set(TARGETS)
     for name, counts in result["targets"].items():
-        assert counts["inputs"] > 20, name
+        assert counts["inputs"] >= 5, name
         assert counts["coverage"] > 0, name
         assert not counts["crashes"] and counts["peak_mb"] < 1000, name
 

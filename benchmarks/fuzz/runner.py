@@ -36,6 +36,7 @@ def fuzz(
     *,
     seed: int = 0,
     hangs_s: int = 20,
+    until_found: bool = False,
     tick: Callable[[float], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Fuzzes a target for so long and returns its counts.
@@ -45,6 +46,7 @@ def fuzz(
         folder: for the corpus and for every input that was found; it is kept.
         seed: of the dice; another one tries other inputs. 0 is any.
         hangs_s: after so many seconds an input counts as one that never ends.
+        until_found: stop when the first bug is found.
         tick: told how many seconds passed since it was told last.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,8 +60,8 @@ def fuzz(
         "findings": {},
     }
     left_s = seconds
-    while left_s > 0 and total["crashes"] < _MOST_CRASHES:
-        counts, words, code = _run(name, left_s, folder, seed, hangs_s, tick)
+    while left_s > 0 and total["crashes"] < _MOST_CRASHES and not (until_found and total["findings"]):
+        counts, words, code = _run(name, left_s, folder, seed, hangs_s, until_found, tick)
         for key in ("inputs", "named_errors"):
             total[key] += counts[key]
         for key in ("slowest_ms", "peak_mb"):
@@ -68,7 +70,7 @@ def fuzz(
         for found in _COVERAGE.finditer(words):
             total["coverage"] = max(total["coverage"], int(found[1]))
         left_s -= max(1.0, counts["seconds"])
-        if counts["is_done"]:
+        if counts["is_done"] or (until_found and counts["findings"]):
             break
         if not counts["inputs"] and not _crashed(folder):
             raise SystemExit(f"The target {name} does not start:\n{words[-2000:]}")
@@ -87,10 +89,17 @@ def _crashed(folder: Path) -> list[Path]:
 
 
 def _run(
-    name: str, seconds: float, folder: Path, seed: int, hangs_s: int, tick: Callable[[float], None]
+    name: str,
+    seconds: float,
+    folder: Path,
+    seed: int,
+    hangs_s: int,
+    until_found: bool,
+    tick: Callable[[float], None],
 ) -> tuple[dict[str, Any], str, int]:
     """One process: its counts, what the fuzzer said, and its exit code."""
-    (folder / "counts.json").unlink(missing_ok=True)
+    path = folder / "counts.json"
+    path.unlink(missing_ok=True)
     words = (name, str(seconds), str(folder.resolve()), str(seed), str(hangs_s))
     began = time.monotonic()
     with (folder / "log").open("w+", encoding="utf-8", errors="replace") as log:
@@ -106,12 +115,13 @@ def _run(
                 told = now
                 if now - began > seconds + _SPARE_S:
                     break
+                if until_found and path.exists() and json.loads(path.read_text())["findings"]:
+                    break
         finally:
             child.kill()
             code = child.wait()
         log.seek(0)
         said = log.read()
-    path = folder / "counts.json"
     none = {
         "inputs": 0,
         "named_errors": 0,
