@@ -64,6 +64,23 @@ def test_every_metric_is_on_the_dashboard_and_in_the_page(exposed: set[str]) -> 
     assert shown <= {family(name) for name in METRIC.findall(page)}
 
 
+def test_a_share_of_late_windows_is_of_windows_each_of_which_was_counted_once() -> None:
+    shares = [
+        text
+        for text in (*expressions(), *ALERTS.split("- alert:"))
+        if "face_deadline_miss_total" in text and re.search(r"\s/\s", text)
+    ]
+    # Every window notes the size of its batch, so that the sum counts each as often as its batch has windows.
+    assert len(shares) == 2 and all("face_batch_size_count" in text for text in shares)
+    assert not any("face_batch_size_sum" in text for text in shares)
+
+
+def test_what_fell_back_while_starting_shows_though_it_never_rises_again() -> None:
+    texts = [text for text in (*expressions(), ALERTS) if "face_backend_fallback_total" in text]
+    assert len(texts) == 2
+    assert not any(re.search(r"(rate|increase)\(face_backend_fallback_total", text) for text in texts)
+
+
 def test_panels_have_a_sentence_a_unit_and_a_place_of_their_own() -> None:
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(ids) == len(set(ids))
@@ -92,6 +109,7 @@ def test_every_alert_has_a_weight_and_says_what_to_do() -> None:
         name = block.splitlines()[0]
         rules.append({"name": name, "text": block})
         assert re.search(r"\n        expr: \S", block), name
+        assert re.search(r"\n        for: \d+m\n", block), name
         assert re.search(r"\n        labels: \{severity: (page|ticket)\}\n", block), name
         assert re.search(r'\n          summary: ".+"\n', block), name
         assert re.search(r'\n          description: ".+\."\n', block), name
