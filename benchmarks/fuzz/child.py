@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import resource
 import sys
 import time
 import traceback
@@ -21,9 +20,11 @@ import atheris
 import numpy  # noqa: F401 - before imports are watched: all of it would be
 
 from benchmarks.fuzz.mutate import json_mutator
+from benchmarks.fuzz.peak import peak_mb
 from benchmarks.fuzz.targets import TARGETS, Target
 
 SLOW_S = 5
+_LOOKS_S = 0.01  # so much memory is not had in less: only then it is looked at
 MEMORY_MB, MOST_MEMORY_MB = 700, 3000  # of one input, and of the process
 # Whose branches the fuzzer follows; the last is by which the tests show that bugs are found.
 _WATCHED = ("streamer", "tomllib", "jwt", "zipfile", "soundfile", "tests.planted_bugs")
@@ -67,7 +68,7 @@ def main(name: str, seconds: float, folder: Path, seed: str, hangs_s: str) -> No
         "inputs": 0,
         "named_errors": 0,
         "slowest_ms": 0.0,
-        "peak_mb": _peak_mb(),
+        "peak_mb": peak_mb(),
         "findings": {},
         "is_done": False,
     }
@@ -95,14 +96,16 @@ def main(name: str, seconds: float, folder: Path, seed: str, hangs_s: str) -> No
         ended = time.monotonic()
         counts["inputs"] += 1
         counts["slowest_ms"] = max(counts["slowest_ms"], 1000 * (ended - began))
-        counts["peak_mb"] = _peak_mb()
         if ended - began > SLOW_S:
             note("slow", f"more than {SLOW_S} s", given)
-        if counts["peak_mb"] - before_mb > MEMORY_MB:
-            note("memory", f"more than {MEMORY_MB} MB", given)
+        if ended - began > _LOOKS_S:
+            counts["peak_mb"] = peak_mb()
+            if counts["peak_mb"] - before_mb > MEMORY_MB:
+                note("memory", f"more than {MEMORY_MB} MB", given)
         if ended - written > 0.5 or ended > until:
             written = ended
             counts["is_done"] = ended > until
+            counts["peak_mb"] = peak_mb()
             _write(folder / "counts.json", counts)
             if counts["is_done"]:
                 sys.stderr.flush()
@@ -127,10 +130,6 @@ def main(name: str, seconds: float, folder: Path, seed: str, hangs_s: str) -> No
 
 def _escaped(word: bytes) -> str:
     return "".join(f"\\x{byte:02x}" for byte in word)
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _write(path: Path, counts: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.fuzz.peak import peak_mb
 from streamer.server.loop import loop_factory
 from tests.serving import Place, metric, place
 
@@ -69,7 +70,7 @@ async def holding(running: Place, errors: _Errors) -> dict[str, Any]:
         "doing": sorted({_doing(task) for task in asyncio.all_tasks()}),
         "descriptors": process.num_fds(),
         "rss_mb": round(process.memory_info().rss / 2**20, 1),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "peak_mb": round(peak_mb(), 1),
         "errors": errors.lines[:20],
     }
 
