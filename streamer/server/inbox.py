@@ -4,7 +4,8 @@ State: the samples that wait; how many of the epoch were received; their arrival
 speaker was ever ahead of real time. Rules:
 
 1. It holds some seconds; ``room`` waits while it is full, so that the socket is not read (TCP backpressure).
-2. A speaker who was ever ahead of real time by more than a microphone hands over at once is not live.
+2. A speaker who was ever ahead of real time by more than a microphone hands over at once is not live. What a
+   network held up and then delivers in a burst is late, not ahead: a gap of some seconds is remembered.
 3. A paced epoch plays in real time from its first arrival on, and waits for more where it runs dry:
    ``plays_from`` is when its first sample would have been played, its gaps left out.
 """
@@ -22,6 +23,7 @@ F32 = npt.NDArray[np.float32]
 
 _SLICE_S = 0.1  # audio handed on at a time
 _AHEAD_S = 0.25  # audio that no microphone hands over at once
+_GAP_S = 5.0  # after which what comes in a burst is new, not late
 _DRIFT = 1.02  # sound cards' clocks are a little off: being ahead is forgotten this much faster than it grows
 
 
@@ -50,7 +52,7 @@ class Inbox:
         self._is_closed = False
         self._arrivals: deque[tuple[int, float]] = deque()  # (received samples, when)
         self._last_heard = 0.0
-        self._ahead_s = 0.0  # how much more audio came than time went by
+        self._ahead_s = 0.0  # how much more audio came than time went by; below 0 it is late
         self._room = asyncio.Event()
         self._room.set()
 
@@ -72,7 +74,7 @@ class Inbox:
         now = self._clock()
         if self.first_heard is None:
             self.first_heard = self._last_heard = now
-        self._ahead_s = max(0.0, self._ahead_s - _DRIFT * (now - self._last_heard))
+        self._ahead_s = max(-_GAP_S, self._ahead_s - _DRIFT * (now - self._last_heard))
         self._ahead_s += len(samples) / self._rate_hz
         self._last_heard = now
         self.is_live = self.is_live and self._ahead_s <= _AHEAD_S
