@@ -61,12 +61,26 @@ class Server:
         return float(self.process.memory_info().rss) / 1e6
 
 
+class Refused(SystemExit):
+    """The server refused a stream; most benchmarks cannot go on."""
+
+
 @contextlib.asynccontextmanager
-async def serving(arguments: Sequence[str], log_level: str = "warning") -> AsyncIterator[Server]:
-    """A server on a free port, stopped at the end; ``SystemExit`` with its words where it does not start."""
+async def serving(
+    arguments: Sequence[str], log_level: str = "warning", *, apart: bool = False
+) -> AsyncIterator[Server]:
+    """A server on a free port, stopped at the end; ``SystemExit`` with its words where it does not start.
+
+    Args:
+        arguments: of ``diffspeaker serve``. log_level: of its log.
+        apart: whether Ctrl-C reaches only who started it.
+    """
     command = [sys.executable, "-m", "streamer.cli.main", "serve", "--port", "0", "--log-level", log_level]
     child = await asyncio.create_subprocess_exec(
-        *command, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *(*command, *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=apart,
     )
     assert child.stdout and child.stderr
     words: list[str] = []
@@ -91,7 +105,8 @@ async def serving(arguments: Sequence[str], log_level: str = "warning") -> Async
             url = f"ws://{found[1]}:{found[2]}/v1/streams/"
             server = Server(url, psutil.Process(child.pid), int(found[3]))
             yield server
-            child.send_signal(signal.SIGINT)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                child.send_signal(signal.SIGINT)
             await child.wait()
     finally:
         if child.returncode is None:
@@ -108,7 +123,7 @@ async def opened(url: str, hello: wire.Hello) -> AsyncIterator[tuple[ClientConne
         await socket.send(wire.encode_message(hello))
         answer = wire.decode_server_message(await socket.recv())
         if not isinstance(answer, wire.Welcome):
-            raise SystemExit(f"The server refused a stream: {answer}")
+            raise Refused(f"The server refused a stream: {answer}")
         yield socket, answer
 
 
