@@ -217,7 +217,9 @@ def test_ctrl_c_lets_everybody_leave_and_writes_what_was_measured(folder: Path, 
     assert process.stderr is not None
     said = ""
     while "lost" not in said:  # which the bar says with the first reading
-        said += process.stderr.read(1)
+        letter = process.stderr.read(1)
+        assert letter, said
+        said += letter
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to everybody in the group
     process.communicate(timeout=GUARD_S)
     assert process.returncode == 130
