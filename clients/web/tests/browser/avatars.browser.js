@@ -130,8 +130,10 @@ test('a VRM whose blink would still the mouth speaks on, and its own word can be
   await page.getByLabel('Let its expressions hold back the mouth').check();
   assert.equal(await shown(), 0);
   await page.evaluate(() => {
-    // What the page says lasts as long as the blink: hold it.
-    globalThis.diffspeaker.wardrobe.worn.apply = () => {};
+    // What the page says lasts as long as the blink: hold it, before the page draws once more.
+    const { worn } = globalThis.diffspeaker.wardrobe;
+    worn.apply(['eyeBlinkLeft', 'eyeBlinkRight'], [1, 1]);
+    worn.apply = () => {};
   });
   await page.getByText('“blink” holds the mouth still at this moment.').waitFor();
 });
