@@ -33,7 +33,7 @@ from streamer.contract import wire
 
 SPEECH = Path(__file__).resolve().parents[1] / "clients" / "web" / "sample.wav"
 CHUNK_S = 0.02
-_ADDRESS = re.compile(r"http://([\w.]+):(\d+)/\S*\s+\((\d+) speaker")
+_ADDRESS = re.compile(r"http://([\w.]+):(\d+)/\S*\s+\((?:(\d+) speaker|a relay)")
 _COMPUTE = re.compile(r"compute_ms=([\d.]+)")
 
 
@@ -67,23 +67,25 @@ class Refused(SystemExit):
 
 @contextlib.asynccontextmanager
 async def serving(
-    arguments: Sequence[str], log_level: str = "warning", *, apart: bool = False
+    arguments: Sequence[str], log_level: str = "warning", *, command: str = "serve", apart: bool = False
 ) -> AsyncIterator[Server]:
     """A server on a free port, stopped at the end; ``SystemExit`` with its words where it does not start.
 
     Args:
-        arguments: of ``diffspeaker serve``. log_level: of its log.
+        arguments: of the command. log_level: of its log. command: or ``relay``, which has no places.
         apart: whether Ctrl-C reaches only who started it.
     """
-    command = [sys.executable, "-m", "streamer.cli.main", "serve", "--port", "0", "--log-level", log_level]
+    words = ["-m", "streamer.cli.main", command, "--port", "0", "--log-level", log_level]
     child = await asyncio.create_subprocess_exec(
-        *(*command, *arguments),
+        sys.executable,
+        *words,
+        *arguments,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=apart,
     )
     assert child.stdout and child.stderr
-    words: list[str] = []
+    said: list[str] = []
     server: Server | None = None
 
     async def read_log(stream: asyncio.StreamReader) -> None:
@@ -92,7 +94,7 @@ async def serving(
             if server and (found := _COMPUTE.search(text)):
                 server.compute_ms.append(float(found[1]))
             elif not server:
-                words.append(text)
+                said.append(text)
 
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -101,9 +103,9 @@ async def serving(
             found = _ADDRESS.search(line)
             if not found:
                 await reading
-                raise SystemExit("".join(words) or "The server did not start.")
+                raise SystemExit("".join(said) or "The server did not start.")
             url = f"ws://{found[1]}:{found[2]}/v1/streams/"
-            server = Server(url, psutil.Process(child.pid), int(found[3]))
+            server = Server(url, psutil.Process(child.pid), int(found[3] or 0))
             yield server
             with contextlib.suppress(ProcessLookupError):  # it has ended by itself
                 child.send_signal(signal.SIGINT)

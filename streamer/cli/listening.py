@@ -1,15 +1,20 @@
-"""The options that every listening command has: where it listens, who gets in, what is logged."""
+"""What every listening command has: where it listens, who gets in, what is logged, in how many processes."""
 
 from __future__ import annotations
 
 import ipaddress
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from streamer.cli import logs
 from streamer.cli.config import option
 from streamer.contract.errors import FaceError
+from streamer.server import loop
+from streamer.server.app import page_of
 from streamer.server.doors import doors
+from streamer.server.front import Front, open_port
 from streamer.server.settings import Settings
 
 
@@ -39,6 +44,12 @@ class ListeningOptions:
     )
     bytes_per_s: int | None = option(
         None, "how much one address may send; what is more is read later", minimum=16_000
+    )
+    processes: int = option(
+        1,
+        "server processes behind the port, for more watchers or speakers than one can hold",
+        minimum=1,
+        maximum=64,
     )
     log_level: str = option(
         "warning", "how much is logged to stderr", choices=("debug", "info", "warning", "error")
@@ -77,6 +88,46 @@ class ListeningOptions:
             connects_per_minute=self.connects_per_minute,
             bytes_per_s=self.bytes_per_s,
         )
+
+
+def announce(page: str, facts: str) -> None:
+    """Says where the server is found."""
+    print(f"DiffSpeaker Live is at {page}  ({facts}; Ctrl-C stops it)", flush=True)
+
+
+def places_of(speakers: int) -> str:
+    """How many may speak, in words."""
+    return f"{speakers} speaker{'s' if speakers != 1 else ''} at one time"
+
+
+def run_processes(
+    words: Sequence[str], options: ListeningOptions, facts: Callable[[int], str], *, takes_turns: bool
+) -> int:
+    """Runs a command as several processes until a signal stops it; returns its exit code.
+
+    Args:
+        words: the command and its arguments. options: what they say.
+        facts: said of the server, of how many may speak.
+        takes_turns: whether any process may serve a stream.
+
+    Raises:
+        FaceError: as ``options.settings`` and ``open_port``.
+    """
+    settings = options.settings()
+    port = open_port(settings)
+    front = Front(
+        port,
+        lambda port, link: [sys.executable, "-m", "streamer.cli.member", str(port), str(link), *words],
+        options.processes,
+        takes_turns=takes_turns,
+        patience_s=settings.hello_timeout_s,
+    )
+    page = page_of(settings.host, port.getsockname()[1], is_secure=False)
+
+    def on_ready(places: int) -> None:
+        announce(page, f"{facts(places)}, in {options.processes} processes")
+
+    return loop.run(lambda stop: front.serve_until(stop, on_ready))
 
 
 def _is_loopback(host: str) -> bool:

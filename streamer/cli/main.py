@@ -16,8 +16,12 @@ import threading
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from streamer.contract.errors import CODES, FaceError
+
+if TYPE_CHECKING:
+    from streamer.server.channel import Channel
 
 COMMANDS = {
     "serve": "run the server: speech comes in over a socket or a microphone, a moving face goes out",
@@ -49,9 +53,9 @@ first steps:
 _INTERRUPTED, _PIPE_CLOSED = 130, 141
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the process's exit code."""
-    code = _run(argv)
+def main(argv: Sequence[str] | None = None, channel: Channel | None = None) -> int:
+    """Runs one command; returns the process's exit code. ``channel``: see ``streamer.cli.member``."""
+    code = _run(argv, channel)
     if any(thread.name.startswith("inference ") for thread in threading.enumerate()):
         # It hangs inside the model and cannot be ended; the interpreter must not be taken down under it.
         sys.stdout.flush()
@@ -60,10 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(argv: Sequence[str] | None) -> int:
+def _run(argv: Sequence[str] | None, channel: Channel | None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = _dispatch(argv)
+        code = _dispatch(argv, channel)
         sys.stdout.flush()
         return code
     except FaceError as error:
@@ -82,7 +86,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return entry.exit
 
 
-def _dispatch(argv: list[str]) -> int:
+def _dispatch(argv: list[str], channel: Channel | None) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(HELP, end="", file=sys.stdout if argv else sys.stderr)
         return 0 if argv else CODES["bad_config"].exit
@@ -93,7 +97,7 @@ def _dispatch(argv: list[str]) -> int:
         raise FaceError("bad_config", f"There is no command {argv[0]!r}: use one of {', '.join(COMMANDS)}.")
     command = importlib.import_module(f"streamer.cli.{argv[0]}")
     try:
-        return int(command.run(argv[1:]))
+        return int(command.run(argv[1:]) if channel is None else command.run(argv[1:], channel))
     except SystemExit as stop:  # argparse, after printing a command's --help
         return stop.code if isinstance(stop.code, int) else 0
 

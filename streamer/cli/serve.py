@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from streamer.cli.config import option, parse
-from streamer.cli.listening import ListeningOptions
+from streamer.cli.listening import ListeningOptions, announce, places_of, run_processes
+from streamer.contract.errors import FaceError
 from streamer.core.options import parse_style
 from streamer.engine.backend import Backend, OnnxBackend
 from streamer.engine.bundle import Bundle
@@ -17,6 +18,7 @@ from streamer.engine.inference_thread import InferenceThread
 from streamer.engine.providers import CPU, named_providers
 from streamer.server import loop
 from streamer.server.app import Address, serve_until
+from streamer.server.channel import Channel
 from streamer.server.microphone import STREAM_NAME, Microphone
 
 log = logging.getLogger(__name__)
@@ -91,11 +93,23 @@ class ServeOptions(ListeningOptions):
     )
 
 
-def run(argv: list[str]) -> int:
-    """Runs the command until a signal stops it; returns its exit code."""
+def run(argv: list[str], channel: Channel | None = None) -> int:
+    """Runs the command until a signal stops it; returns its exit code.
+
+    Args:
+        argv: its words. channel: of the front whose process this is, None where it is its own.
+    """
     options = parse(ServeOptions, argv, "diffspeaker serve", DESCRIPTION)
+    if options.processes > 1 and options.microphone:
+        raise FaceError(
+            "bad_config", "A microphone is heard by one process.", "Leave --processes or --microphone out."
+        )
+    if options.processes > 1 and channel is None:
+        Bundle.load(options.bundle)  # or each process says what is wrong with it
+        return run_processes(["serve", *argv], options, places_of, takes_turns=False)
     settings = replace(
         options.settings(),
+        channel=channel,
         resume_s=options.resume_s,
         trace_to=options.trace_to,
         lookahead_ms=options.lookahead_ms,
@@ -107,9 +121,11 @@ def run(argv: list[str]) -> int:
     microphone = Microphone(options.microphone_device) if options.microphone else None
 
     def on_ready(address: Address) -> None:
+        if channel is not None:
+            channel.tell_ready(settings.max_sessions)
+            return
         query = f"?watch={STREAM_NAME}" if microphone else ""
-        places = f"{settings.max_sessions} speaker{'s' if settings.max_sessions != 1 else ''} at one time"
-        print(f"DiffSpeaker Live is at {address.page}{query}  ({places}; Ctrl-C stops it)", flush=True)
+        announce(address.page + query, places_of(settings.max_sessions))
 
     bundle = Bundle.load(options.bundle)
     backends = _backends(bundle, options)
@@ -132,7 +148,7 @@ def _backends(bundle: Bundle, options: ServeOptions) -> Sequence[Backend]:
         return [PoolBackend(options.engine, bundle)] * (options.workers or _CALLS)
     providers = None if options.provider is None else named_providers(options.provider)
     backends = [OnnxBackend(bundle, providers, options.threads, options.variant)]
-    usual = min(4, os.cpu_count() or 1) if backends[0].provider == CPU else 1
+    usual = min(4, (os.cpu_count() or 1) // options.processes) if backends[0].provider == CPU else 1
     while len(backends) < (options.workers or usual):
         backends.append(OnnxBackend(bundle, providers, options.threads, options.variant))
     for backend in backends:

@@ -20,8 +20,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from websockets.asyncio.server import ServerConnection
-
 from streamer.contract.errors import FaceError
 from streamer.engine.bundle import Bundle
 from streamer.engine.inference_thread import InferenceThread
@@ -34,7 +32,7 @@ from streamer.server.metrics import Metrics
 from streamer.server.microphone import Microphone
 from streamer.server.relay import Relay
 from streamer.server.settings import Settings
-from streamer.server.sockets import listen, load, tls
+from streamer.server.sockets import FaceConnection, listen, load, tls
 from streamer.server.tracing import Tracer
 
 log = logging.getLogger(__name__)
@@ -53,13 +51,17 @@ class Address:
     @property
     def page(self) -> str:
         """The page's address, for a browser on this machine."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        scheme = "https" if self.is_secure else "http"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}/"
+        return page_of(self.host, self.port, is_secure=self.is_secure)
 
     def stream(self, name: str) -> str:
         """A stream's address, for a client on this machine."""
         return f"{self.page.replace('http', 'ws', 1)}v1/streams/{name}"
+
+
+def page_of(host: str, port: int, *, is_secure: bool) -> str:
+    """The page's address, for a browser on this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"{'https' if is_secure else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
 @contextlib.asynccontextmanager
@@ -133,27 +135,31 @@ async def _listening(house: House, site: Site) -> AsyncIterator[tuple[int, bool]
     """The open port, and whether it speaks TLS; leaving drains the house and closes it."""
     settings = house.settings
 
-    async def handle(socket: ServerConnection) -> None:
+    async def handle(socket: FaceConnection) -> None:
         await converse(socket, house)
 
     context = tls(settings)
     server = await listen(handle, house.knock, site, settings, context)
     if context is not None:
         _reload_on_hangup(context, settings)
-    port = server.sockets[0].getsockname()[1]
+    listening = server.sockets[0] if settings.channel is None else settings.channel.port
+    port = listening.getsockname()[1]
     log.info("listening", extra={"host": settings.host, "port": port})
-    try:
-        yield port, context is not None
-    finally:
+    async with _task_group() as tasks:
+        reporting = tasks.create_task(house.report())
         try:
-            async with asyncio.timeout(settings.drain_timeout_s):
-                await house.drain()
-        except TimeoutError:
-            log.warning("draining took too long", extra={"timeout_s": settings.drain_timeout_s})
-            house.abandon()
-        server.close()
-        await server.wait_closed()
-        log.info("stopped")
+            yield port, context is not None
+        finally:
+            try:
+                async with asyncio.timeout(settings.drain_timeout_s):
+                    await house.drain()
+            except TimeoutError:
+                log.warning("draining took too long", extra={"timeout_s": settings.drain_timeout_s})
+                house.abandon()
+            server.close()
+            await server.wait_closed()
+            reporting.cancel()
+            log.info("stopped")
 
 
 async def serve_until(

@@ -17,7 +17,7 @@ from streamer.contract.errors import FaceError
 from streamer.core.crossfader import FrameBlock
 from streamer.engine.bundle import Bundle
 from streamer.server.metrics import Metrics
-from streamer.server.subscriber import Subscriber
+from streamer.server.subscriber import Media, Subscriber, show_all
 
 F32 = npt.NDArray[np.float32]
 
@@ -59,16 +59,15 @@ class Broadcast:
 
     async def publish(self, block: FrameBlock) -> None:
         """Sends a block's frames. Calls must not overlap."""
-        wanted = {subscriber.output for subscriber in self._subscribers if subscriber.output is not None}
+        wanted = dict.fromkeys(one.output for one in self._subscribers if one.output is not None)
         values: dict[wire.Kind, F32] = {"coefficients": block.values}
         if any(output.kind == "vertices" for output in wanted):
             values["vertices"] = await self._vertices(block.values)
         emitted = self._clock()
-        encoded = {output: self._encode(block, values[output.kind], output, emitted) for output in wanted}
-        for subscriber in self._subscribers:
-            # One that came while vertices were computed begins with the next block.
-            if subscriber.output in encoded:
-                subscriber.show(encoded[subscriber.output], len(block.values))
+        present = list(self._subscribers)  # who comes meanwhile begins with the next block
+        for output in wanted:
+            media = Media(self._encode(block, values[output.kind], output, emitted), len(block.values))
+            await show_all(media, (one for one in present if one.output == output))
         self._seq += 1
         self.frames += len(block.values)
         self._metrics.frames.inc(len(block.values))
@@ -83,10 +82,10 @@ class Broadcast:
             samples = np.clip(np.rint(heard[start : start + step] * 32768), -32768, 32767).astype(np.int16)
             pts_s = (self._audio_samples + start) / self._rate_hz
             audio = wire.Passthrough(samples, epoch, self._audio_seq, pts_s, self._rate_hz)
-            message = wire.encode_passthrough(audio)
+            media = Media(wire.encode_passthrough(audio), 0)
             self._audio_seq += 1
             for subscriber in listeners:
-                subscriber.show(message, 0)
+                subscriber.show(media)
         self._audio_samples += len(heard)
 
     def tell(self, message: wire.ServerMessage) -> None:

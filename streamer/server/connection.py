@@ -5,10 +5,10 @@
     accepted → hello → welcome → reading and writing → farewell → closed
 
 After the welcome two tasks share the socket: this one reads what the client says, a second one sends what
-lies in its ``Subscriber``; a third adds the stats. Rules:
+lies in its ``Subscriber``, and the house adds the stats. Rules:
 
-1. After the welcome the writing task alone sends and closes, so that an error is told after all that came
-   before it.
+1. After the welcome everything is sent through the ``Subscriber`` and the writing task closes, so that an
+   error is told after all that came before it.
 2. What a client does wrong ends its own connection. A speaker's stream then ends as if it had said ``end``:
    audio received before is animated, and watchers get those frames. So it does when the speaker closes; one
    whose connection is lost may come back (``Seat``).
@@ -22,7 +22,6 @@ import asyncio
 import logging
 from urllib.parse import urlsplit
 
-from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from streamer.contract import wire
@@ -30,6 +29,7 @@ from streamer.contract.errors import FaceError
 from streamer.core.outbox import Outbox
 from streamer.server.house import House, Watched, check_name
 from streamer.server.limits import Guest
+from streamer.server.sockets import FaceConnection
 from streamer.server.stream import Stream
 from streamer.server.subscriber import Subscriber
 
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 STREAMS_PATH = "/v1/streams/"
 
 
-async def converse(socket: ServerConnection, house: House) -> None:
+async def converse(socket: FaceConnection, house: House) -> None:
     """Serves one connection until it is closed; raises nothing.
 
     Args:
@@ -63,13 +63,13 @@ async def converse(socket: ServerConnection, house: House) -> None:
         await _refuse(socket, failure, house.settings.close_timeout_s)
 
 
-def _peer(socket: ServerConnection) -> str:
+def _peer(socket: FaceConnection) -> str:
     """Address and port."""
     peer = socket.remote_address
     return f"{peer[0]}:{peer[1]}" if peer else ":"
 
 
-async def _greet(socket: ServerConnection, house: House, address: str) -> Connection:
+async def _greet(socket: FaceConnection, house: House, address: str) -> Connection:
     """Reads the hello and takes a place in a stream; raises what the client is refused for."""
     assert socket.request is not None
     headers = socket.request.headers
@@ -93,7 +93,11 @@ async def _greet(socket: ServerConnection, house: House, address: str) -> Connec
         outbox = Outbox(settings.speaker_messages, settings.speaker_bytes)
     is_shown = hello.role != "publish"
     subscriber = Subscriber(
-        outbox, hello.output if is_shown else None, is_shown and hello.audio_passthrough, house.metrics
+        outbox,
+        hello.output if is_shown else None,
+        is_shown and hello.audio_passthrough,
+        socket.write,
+        house.metrics,
     )
     subscriber.tell(stream.welcome(hello.role, hello.output))
     stream.join(subscriber)
@@ -102,7 +106,7 @@ async def _greet(socket: ServerConnection, house: House, address: str) -> Connec
     return Connection(socket, house, hello, stream, subscriber, address, guest)
 
 
-async def _read_hello(socket: ServerConnection, timeout_s: float) -> wire.Hello:
+async def _read_hello(socket: FaceConnection, timeout_s: float) -> wire.Hello:
     try:
         async with asyncio.timeout(timeout_s):
             message = await socket.recv()
@@ -116,7 +120,7 @@ async def _read_hello(socket: ServerConnection, timeout_s: float) -> wire.Hello:
     return hello
 
 
-async def _refuse(socket: ServerConnection, error: FaceError, timeout_s: float) -> None:
+async def _refuse(socket: FaceConnection, error: FaceError, timeout_s: float) -> None:
     try:
         async with asyncio.timeout(timeout_s):
             await socket.send(wire.encode_message(wire.ErrorMessage(error.code, error.message, error.hint)))
@@ -137,7 +141,7 @@ class Connection:
 
     def __init__(
         self,
-        socket: ServerConnection,
+        socket: FaceConnection,
         house: House,
         hello: wire.Hello,
         stream: Watched,
@@ -163,8 +167,8 @@ class Connection:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._write())
-                tasks.create_task(self._report())
-                await self._read()
+                with self._house.reporting(self._watched, self._subscriber):
+                    await self._read()
         finally:
             self._leave()
             watchers.dec(self._subscriber.output is not None)
@@ -249,14 +253,3 @@ class Connection:
         except TimeoutError:
             log.info("client cut off", extra=self._who | {"reason": "it reads nothing"})
             self._socket.transport.abort()
-
-    async def _report(self) -> None:
-        """Tells the stats, unless the client is behind already."""
-        subscriber = self._subscriber
-        while not subscriber.finished.is_set():
-            try:
-                async with asyncio.timeout(self._house.settings.stats_interval_s):
-                    await subscriber.finished.wait()
-            except TimeoutError:
-                if not subscriber.is_crowded:
-                    subscriber.tell(self._watched.stats(subscriber))

@@ -21,6 +21,7 @@ from streamer.server.settings import Settings
 from streamer.server.stream import Stream
 from streamer.server.subscriber import Subscriber
 
+_TURNS = 16  # in which the stats are told, so that thousands are not told at one time
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -61,6 +62,8 @@ class House(ABC):
         )
         self._idle = asyncio.Event()
         self._idle.set()
+        self._turns: list[dict[Subscriber, Watched]] = [{} for _ in range(_TURNS)]
+        self._turn = 0
 
     # ---- what a hello asks for ----
 
@@ -96,6 +99,25 @@ class House(ABC):
                 yield
         finally:
             self._update_idle()
+
+    @contextlib.contextmanager
+    def reporting(self, stream: Watched, subscriber: Subscriber) -> Iterator[None]:
+        """Held by every connection that is told the stats, first after an interval of theirs."""
+        turn = self._turns[self._turn]
+        turn[subscriber] = stream
+        try:
+            yield
+        finally:
+            del turn[subscriber]
+
+    async def report(self) -> None:
+        """Tells the stats, unless a client is behind already, until it is cancelled."""
+        while True:
+            await asyncio.sleep(self.settings.stats_interval_s / _TURNS)
+            self._turn = (self._turn + 1) % _TURNS
+            for subscriber, stream in list(self._turns[self._turn].items()):
+                if not subscriber.is_crowded:
+                    subscriber.tell(stream.stats(subscriber))
 
     async def idle(self) -> None:
         """Waits until no stream is open and no connection takes part in one."""

@@ -122,7 +122,7 @@ class Site:
                 status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
                 return _text(status, "ready\n" if ready else "not ready\n")
             case "/metrics":
-                return _answer(HTTPStatus.OK, self._metrics.text(), CONTENT_TYPE)
+                return answer(HTTPStatus.OK, self._metrics.text(), CONTENT_TYPE)
         if path.startswith("/v1/streams/"):
             response = _text(HTTPStatus.UPGRADE_REQUIRED, "This address is for WebSockets.\n")
             response.headers["Upgrade"] = "websocket"
@@ -162,9 +162,9 @@ def _file(path: Path, known: str) -> Response:
         stat = path.stat()
         tag = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"'
         if tag in (one.strip().removeprefix("W/") for one in known.split(",")):
-            response = _answer(HTTPStatus.NOT_MODIFIED, b"", None)
+            response = answer(HTTPStatus.NOT_MODIFIED, b"", None)
         else:
-            response = _answer(HTTPStatus.OK, path.read_bytes(), _TYPES[path.suffix.lower()])
+            response = answer(HTTPStatus.OK, path.read_bytes(), _TYPES[path.suffix.lower()])
     except OSError:
         return _text(HTTPStatus.NOT_FOUND, "This file cannot be read.\n")
     response.headers["ETag"] = tag
@@ -194,10 +194,11 @@ def _policy(page: bytes) -> str:
 
 
 def _text(status: HTTPStatus, text: str) -> Response:
-    return _answer(status, text.encode(), "text/plain; charset=utf-8")
+    return answer(status, text.encode(), "text/plain; charset=utf-8")
 
 
-def _answer(status: HTTPStatus, body: bytes, content_type: str | None) -> Response:
+def answer(status: HTTPStatus, body: bytes, content_type: str | None) -> Response:
+    """A whole answer, with the headers that each has."""
     headers = Headers(_HEADERS)
     headers["Date"] = formatdate(usegmt=True)
     headers["Connection"] = "close"

@@ -36,7 +36,7 @@ from streamer.server.house import House
 from streamer.server.metrics import Metrics
 from streamer.server.settings import Settings
 from streamer.server.stream import Stream
-from streamer.server.subscriber import Subscriber
+from streamer.server.subscriber import Media, Subscriber, show_all
 
 log = logging.getLogger(__name__)
 
@@ -278,8 +278,7 @@ class Relayed:
                 frames = _COUNT.unpack_from(message, 16)[0] if message[0] == wire.FRAMES else 0
                 if frames:
                     self._relay.metrics.frames.inc(frames)
-                for subscriber in self._subscribers:
-                    subscriber.show(message, frames)
+                await show_all(Media(message, frames), self._subscribers)
                 if (now := self._relay.clock()) - asked > _CLOCK_EVERY_S:
                     asked = now
                     await socket.send(wire.encode_message(wire.ClockRequest(now)))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from streamer.server.channel import Channel
 from streamer.server.doors import Doors
 
 
@@ -34,6 +35,7 @@ class Settings:
         drain_timeout_s: how long a stopping server animates what it has received.
         stats_interval_s: how often each client is told its stats.
         trace_to: the address of an OpenTelemetry collector for traces of windows; None is none.
+        channel: of the front that hands over connections; None opens the port itself.
         look_interval_s: how often the inference threads are looked after; a batch hangs after 20 looks.
     """
 
@@ -51,6 +53,7 @@ class Settings:
     connects_per_minute: int | None = None
     bytes_per_s: int | None = None
     join_late_windows: bool = True
+    channel: Channel | None = None
 
     hello_timeout_s: float = 10.0
     resume_s: float = 10.0

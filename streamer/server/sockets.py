@@ -117,6 +117,13 @@ class FaceConnection(ServerConnection):
         if self.response is not None:
             self.response.body = b""  # a file; connections themselves wait for Python's collector
 
+    def write(self, framed: bytes) -> bool:
+        """Writes a whole WebSocket frame, unless something waits or the connection closes; whether it did."""
+        if self.protocol.state is not State.OPEN or self.transport.get_write_buffer_size():
+            return False
+        self.transport.write(framed)
+        return True
+
     async def send(self, message: Any, **options: Any) -> None:
         """Sends a message; who is sent one, a welcome or an error, is no stranger."""
         self._strangers.leave(self)
@@ -166,7 +173,7 @@ def load(context: ssl.SSLContext, settings: Settings) -> None:
 
 
 async def listen(
-    converse: Callable[[ServerConnection], Awaitable[None]],
+    converse: Callable[[FaceConnection], Awaitable[None]],
     knock: Callable[[str], float],
     site: Site,
     settings: Settings,
@@ -177,7 +184,7 @@ async def listen(
     Args:
         converse: serves one WebSocket.
         knock: how many seconds an address waits for its handshake; raises what it is refused for.
-        site: answers HTTP. settings: host, port and bounds.
+        site: answers HTTP. settings: bounds, and host and port, or the channel that brings connections.
         context: for TLS, as ``tls`` makes it.
 
     Raises:
@@ -238,45 +245,71 @@ async def listen(
             connection.owes(2 * len(response.body))  # as it is, and as it is written
         return response
 
+    logger = logging.getLogger("streamer.websockets")
     create_connection: Any = partial(
         FaceConnection, strangers=Strangers(most()), request_timeout_s=settings.hello_timeout_s
     )
     of_tls: dict[str, Any] = {} if context is None else {"ssl_handshake_timeout": settings.hello_timeout_s}
     # What websockets would log are mistakes of clients; what matters is logged here by name.
-    logger = logging.getLogger("streamer.websockets")
     logger.setLevel(logging.CRITICAL)
+    of_connection: dict[str, Any] = {
+        "close_timeout": settings.close_timeout_s,
+        "ping_timeout": None,
+        "write_limit": _UNSENT_BYTES,
+    }
+    place: dict[str, Any] = {"host": settings.host, "port": settings.port}
+    if settings.channel is not None:
+        place = {"sock": settings.channel.unreachable}  # others accept
     try:
-        return await serve(
+        server = await serve(
             handle,
-            settings.host,
-            settings.port,
             ssl=context,
             select_subprotocol=_select_subprotocol,
             compression=None,
             process_request=process_request,
             server_header=None,
             open_timeout=_OPEN_TIMEOUT_S,
-            close_timeout=settings.close_timeout_s,
-            ping_timeout=None,
             max_size=wire.MAX_MESSAGE_BYTES,
-            write_limit=_UNSENT_BYTES,
             logger=logger,
             create_connection=create_connection,
+            **place,
+            **of_connection,
             **of_tls,
         )
     except OSError as error:
-        place = f"{settings.host}:{settings.port}"
-        if error.errno in (errno.EADDRINUSE, errno.EACCES):
-            reason = "is in use" if error.errno == errno.EADDRINUSE else "may not be used by this user"
-            raise FaceError("port_in_use", f"The port {settings.port} of {settings.host} {reason}.") from None
-        raise FaceError(
-            "bad_config",
-            f"Nothing can listen on {place}: {error.strerror or error}.",
-            "Choose another with --host.",
-        ) from None
+        raise unusable(settings, error) from None
+
+    adopting: set[asyncio.Task[Any]] = set()
+
+    def adopt(link: socket.socket) -> None:
+        protocol = ServerProtocol(
+            select_subprotocol=_select_subprotocol, max_size=wire.MAX_MESSAGE_BYTES, logger=logger
+        )
+        connection = create_connection(protocol, server, **of_connection)
+        link.setblocking(False)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(loop.connect_accepted_socket(lambda: connection, link))
+        adopting.add(task)
+        task.add_done_callback(adopting.discard)
+
+    if settings.channel is not None:
+        settings.channel.follow(adopt)
+    return server
 
 
-def _select_subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+def unusable(settings: Settings, error: OSError) -> FaceError:
+    """Why nothing can listen where the settings say."""
+    if error.errno in (errno.EADDRINUSE, errno.EACCES):
+        reason = "is in use" if error.errno == errno.EADDRINUSE else "may not be used by this user"
+        return FaceError("port_in_use", f"The port {settings.port} of {settings.host} {reason}.")
+    return FaceError(
+        "bad_config",
+        f"Nothing can listen on {settings.host}:{settings.port}: {error.strerror or error}.",
+        "Choose another with --host.",
+    )
+
+
+def _select_subprotocol(_: object, offered: Sequence[Subprotocol]) -> Subprotocol | None:
     ours = Subprotocol(wire.SUBPROTOCOL)
     return ours if ours in offered else None
 

@@ -1,0 +1,349 @@
+"""Several server processes behind one port: a connection goes to the process that its path names.
+
+::
+
+    accept → peek at the first line → choose a process → the open socket itself is handed to it
+
+Nothing is copied: once a socket is handed over, the front has no part in what is said. State: the port, and
+for each process (``_Member``) the channel over which sockets go. Rules:
+
+1. A stream's speaker and watchers meet because its name is hashed, as a balancer does that stands before
+   several machines. Where each process serves everybody (relays), they take turns.
+2. The page's files are served by each in turn. Health and metrics are asked of all and answered together:
+   alive and ready is the server while one process is; each metric is told with its ``process``.
+3. A process that ends is started again, and who comes for it meanwhile waits for it. One that ends before
+   it was ready ends them all, with its exit code.
+4. To stop is to take no more connections, to tell every process (SIGTERM), and to wait for them. A process
+   whose front is gone stops by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import signal
+import socket
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from prometheus_client import generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from streamer.contract.errors import FaceError
+from streamer.server.http import answer
+from streamer.server.metrics import CONTENT_TYPE
+from streamer.server.settings import Settings
+from streamer.server.sockets import unusable
+from streamer.server.strangers import Strangers, most
+
+log = logging.getLogger(__name__)
+
+_STREAMS = b"/v1/streams/"
+_OF_ALL = (b"/healthz", b"/readyz", b"/metrics")
+_LONGEST_LINE = 8192
+_BACKLOG = 1024
+_ANSWER_S = 5.0
+_MOST_ANSWER_BYTES = 4 << 20
+_PAUSE_S = 0.02  # where a channel is full, or the system has no descriptor left
+
+
+class Front:
+    """The port, and the processes behind it.
+
+    Args:
+        port: listening, as ``open_port`` makes it. command: starts a process; it is given two more words, the
+            descriptors of the port and of its channel.
+        processes: how many. takes_turns: whether any of them may serve a stream.
+        patience_s: how long a connection may take to say what it wants, and wait for a process.
+    """
+
+    def __init__(
+        self,
+        port: socket.socket,
+        command: Callable[[int, int], Sequence[str]],
+        processes: int,
+        *,
+        takes_turns: bool,
+        patience_s: float,
+    ) -> None:
+        self._port = port
+        self._members = [_Member(number, port, command) for number in range(processes)]
+        self._turns = itertools.cycle(self._members)
+        self._takes_turns = takes_turns
+        self._patience_s = patience_s
+        self._strangers = Strangers(most())
+
+    async def serve_until(self, stop: asyncio.Event, on_ready: Callable[[int], None]) -> int:
+        """Serves until ``stop`` is set; returns the exit code.
+
+        Args:
+            stop: ends it. on_ready: told once how many may speak at one time, when clients may come.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            living = [tasks.create_task(member.live()) for member in self._members]
+            stopped = tasks.create_task(stop.wait())
+            ready = tasks.create_task(self._ready())
+            await asyncio.wait([*living, stopped, ready], return_when=asyncio.FIRST_COMPLETED)
+            if ready.done():
+                on_ready(ready.result())
+                accepting = tasks.create_task(self._accept(tasks))
+                await asyncio.wait([*living, stopped], return_when=asyncio.FIRST_COMPLETED)
+                accepting.cancel()
+            failed = next((task.result() for task in living if task.done()), 0)
+            self._port.close()
+            for member in self._members:
+                member.stop()
+            for task in (stopped, ready):
+                task.cancel()
+        return failed or max(task.result() for task in living)
+
+    async def _ready(self) -> int:
+        return sum([await member.ready() for member in self._members])
+
+    async def _accept(self, tasks: asyncio.TaskGroup) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                link, _ = await loop.sock_accept(self._port)
+            except OSError as error:
+                log.warning("nothing accepted", extra={"reason": error.strerror})
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            tasks.create_task(self._bring(link))
+
+    async def _bring(self, link: socket.socket) -> None:
+        """Hands a connection over, or answers it."""
+        link.setblocking(False)
+        task = asyncio.current_task()
+        assert task is not None
+
+        def cut_off() -> None:
+            task.cancel()
+
+        self._strangers.enter(link, cut_off)
+        try:
+            async with asyncio.timeout(self._patience_s):
+                path = _path(await _first_line(link))
+            self._strangers.leave(link)
+            async with asyncio.timeout(self._patience_s):
+                if path in _OF_ALL:
+                    await self._answer(link, path)
+                else:
+                    await self._member(path).take(link)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # it is gone, or took too long
+        finally:
+            self._strangers.leave(link)
+            link.close()
+
+    def _member(self, path: bytes) -> _Member:
+        if path.startswith(_STREAMS) and not self._takes_turns:
+            return self._members[zlib.crc32(path.removeprefix(_STREAMS)) % len(self._members)]
+        return next(self._turns)
+
+    async def _answer(self, link: socket.socket, path: bytes) -> None:
+        reader, writer = await asyncio.open_connection(sock=link, limit=_LONGEST_LINE)
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            told = await asyncio.gather(*(member.ask(path) for member in self._members))
+            status = min((one[0] for one in told), default=HTTPStatus.SERVICE_UNAVAILABLE)
+            if path == b"/metrics":
+                body, kind = _together([text for _, text in told]), CONTENT_TYPE
+            else:
+                body, kind = next((text for code, text in told if code == status), b""), "text/plain"
+            writer.write(answer(HTTPStatus(status), body, kind).serialize())
+            await writer.drain()
+        finally:
+            writer.close()
+
+
+class _Member:
+    """One process, again and again.
+
+    Args:
+        number: of it. port: passed on for its address. command: starts it.
+    """
+
+    def __init__(
+        self, number: int, port: socket.socket, command: Callable[[int, int], Sequence[str]]
+    ) -> None:
+        self._number = number
+        self._port = port
+        self._command = command
+        self._process: asyncio.subprocess.Process | None = None
+        self._channel: socket.socket | None = None
+        self._is_ready = asyncio.Event()
+        self._is_stopping = False
+        self._places = 0
+
+    async def ready(self) -> int:
+        """Waits until it takes connections; how many may speak there."""
+        await self._is_ready.wait()
+        return self._places
+
+    async def live(self) -> int:
+        """Keeps it running until it is stopped, or ends before it was ready; its exit code."""
+        while True:
+            code, was_ready = await self._live_once()
+            if self._is_stopping or not was_ready:
+                return abs(code) or int(not self._is_stopping)
+            log.error("process ended, started again", extra={"number": self._number, "code": code})
+
+    async def _live_once(self) -> tuple[int, bool]:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command(self._port.fileno(), theirs.fileno()),
+                pass_fds=(self._port.fileno(), theirs.fileno()),
+                start_new_session=True,  # Ctrl-C is for the front, which tells them
+            )
+            try:
+                if self._is_stopping:
+                    self.stop()
+                theirs.close()
+                ours.setblocking(False)
+                if places := await asyncio.get_running_loop().sock_recv(ours, 64):
+                    self._places, self._channel = int(places), ours
+                    self._is_ready.set()
+                code = await self._process.wait()
+            finally:
+                if self._process.returncode is None:
+                    self._process.kill()
+            self._channel = None
+            self._is_ready.clear()
+        return code, bool(places)
+
+    def stop(self) -> None:
+        """Tells it to stop."""
+        self._is_stopping = True
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGTERM)
+
+    async def take(self, link: socket.socket) -> None:
+        """Hands it a socket, as soon as it is ready."""
+        while True:
+            await self._is_ready.wait()
+            try:
+                assert self._channel is not None
+                socket.send_fds(self._channel, [b"."], [link.fileno()])
+                return
+            except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+                await asyncio.sleep(_PAUSE_S)
+
+    async def ask(self, path: bytes) -> tuple[int, bytes]:
+        """Its own answer to a request for a path: the status, and the body; 503 where there is none."""
+        ours, theirs = socket.socketpair()
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                with theirs:
+                    await self.take(theirs)
+                reader, writer = await asyncio.open_connection(sock=ours)
+                try:
+                    writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: front\r\n\r\n")
+                    head, _, body = (await _all(reader)).partition(b"\r\n\r\n")
+                finally:
+                    writer.close()
+            return int(head.split()[1]), body
+        except (OSError, TimeoutError, IndexError, ValueError):
+            ours.close()
+            return HTTPStatus.SERVICE_UNAVAILABLE, b""
+
+
+def open_port(settings: Settings) -> socket.socket:
+    """The listening port of a front.
+
+    Raises:
+        FaceError: ``port_in_use`` or ``bad_config``; sockets cannot be handed over on this system, or TLS
+            hides what a front must read.
+    """
+    if not hasattr(socket, "send_fds"):
+        raise FaceError("bad_config", "This system cannot hand over sockets.", "Leave --processes out.")
+    if settings.certificate is not None:
+        raise FaceError(
+            "bad_config",
+            "What is encrypted cannot be brought to the process that it is for.",
+            "With --processes let a proxy speak TLS (deploy/nginx.conf), or leave --certificate out.",
+        )
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        port = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise unusable(settings, error) from None
+    port.setblocking(False)
+    return port
+
+
+async def _first_line(link: socket.socket) -> bytes:
+    """The first line of what waits in a socket, which stays there; ``OSError`` where none comes."""
+    seen = b""
+    while b"\n" not in seen:
+        if len(seen) >= _LONGEST_LINE:
+            raise OSError("its first line does not end")
+        # Readable only with more than was seen, or one that sends a byte and waits would keep us awake.
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(seen) + 1)
+        await _readable(link)
+        longer = link.recv(_LONGEST_LINE, socket.MSG_PEEK)
+        if len(longer) <= len(seen):
+            raise OSError("it ended before it said what it wants")
+        seen = longer
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+    return seen.partition(b"\n")[0]
+
+
+async def _readable(link: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    loop.add_reader(link, wake)
+    try:
+        await waiter
+    finally:
+        loop.remove_reader(link)
+
+
+def _path(line: bytes) -> bytes:
+    words = line.split()
+    return words[1].partition(b"?")[0] if len(words) == 3 else b""
+
+
+async def _all(reader: asyncio.StreamReader) -> bytes:
+    parts, size = [], 0
+    while part := await reader.read(1 << 16):
+        parts.append(part)
+        size += len(part)
+        if size > _MOST_ANSWER_BYTES:
+            raise ValueError("the answer does not end")
+    return b"".join(parts)
+
+
+class _Collected:
+    """Metrics that were read from texts, for ``generate_latest``."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, Metric] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        return self.metrics.values()
+
+
+def _together(texts: Sequence[bytes]) -> bytes:
+    """Each process's metrics as one text, with a label that tells whose each is."""
+    collected: Any = _Collected()
+    for number, text in enumerate(texts):
+        for family in text_string_to_metric_families(text.decode()):
+            metric = collected.metrics.setdefault(
+                family.name, Metric(family.name, family.documentation, family.type)
+            )
+            for sample in family.samples:
+                metric.add_sample(sample.name, {"process": str(number), **sample.labels}, sample.value)
+    return generate_latest(collected)
