@@ -52,6 +52,8 @@ async def cable(to_port: int) -> AsyncIterator[Cable]:
             await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer))
         finally:
             laid._ends -= ends
+            for end in ends:  # whatever ended it, a test's own end included
+                end.transport.abort()
 
     async with await asyncio.start_server(enter, "127.0.0.1", 0) as server:
         laid = Cable(server.sockets[0].getsockname()[1])

@@ -37,6 +37,11 @@ class RayCluster:
         self._process = process
         self.environment = {**os.environ, "RAY_ADDRESS": address}
 
+    def processes(self) -> list[psutil.Process]:
+        """All that belong to it, with what runs on it."""
+        root = psutil.Process(self._process.pid)
+        return [root, *root.children(recursive=True)]
+
     def order(self, line: str) -> str:
         """Has something done; returns the answer."""
         assert self._process.stdin and self._process.stdout

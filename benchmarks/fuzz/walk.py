@@ -40,6 +40,12 @@ class _Peer:
         self.task = asyncio.create_task(self._read(answers))
 
     async def _read(self, answers: Counter[str]) -> None:
+        try:
+            await self._listen(answers)
+        finally:
+            self.rude.vanish()
+
+    async def _listen(self, answers: Counter[str]) -> None:
         head = await self.rude.answer()
         answers[f"HTTP {head.split()[1].decode()}" if head.startswith(b"HTTP") else "closed"] += 1
         while (message := await self.rude.message()) is not None:
@@ -51,7 +57,6 @@ class _Peer:
                     answers["resumed"] += self.careful.get("resume") == told["session"]
                     self._lost.append((told["stream"], self.careful | {"resume": told["session"]}))
             await self.is_reading.wait()
-        self.rude.vanish()
 
 
 class Walk:

@@ -69,7 +69,7 @@ class Subscriber:
         self.finished = asyncio.Event()
         self._outbox = outbox
         self._write = write
-        self._is_idle = False  # nothing is being sent, and the task waits
+        self._is_at_rest = False  # nothing waits and nothing is being sent
         self._waiting_frames: deque[int] = deque()
         self._arrived = asyncio.Event()
         self._taken = asyncio.Event()
@@ -94,18 +94,18 @@ class Subscriber:
         if self._is_at_rest and self._write(Frame(Opcode.TEXT, text.encode()).serialize(mask=False)):
             return
         self._outbox.put_control(text)
-        self._arrived.set()
+        self._wake()
 
     def show(self, media: Media) -> None:
         """Adds a media message."""
-        if self.finished.is_set() or (self._is_at_rest and self._write(media.written)):
+        if (self._is_at_rest and self._write(media.written)) or self.finished.is_set():
             return
         self._waiting_frames.append(media.frames)
         for _ in range(self._outbox.put_media(media.message)):
             lost = self._waiting_frames.popleft()
             self.dropped_frames += lost
             self._metrics.frames_dropped.labels("slow_watcher").inc(lost)
-        self._arrived.set()
+        self._wake()
 
     def finish(self, error: FaceError | None = None) -> None:
         """Nothing follows what waits; an error is told last."""
@@ -116,12 +116,8 @@ class Subscriber:
             self.tell(wire.ErrorMessage(error.code, error.message, error.hint))
         self.farewell = error
         self.finished.set()
-        self._arrived.set()
+        self._wake()
         self._taken.set()
-
-    @property
-    def _is_at_rest(self) -> bool:
-        return self._is_idle and not self._outbox
 
     async def next(self) -> bytes | str | None:
         """Waits for the next message; None when all was taken and nothing follows."""
@@ -129,16 +125,17 @@ class Subscriber:
             if self.finished.is_set():
                 return None
             self._arrived.clear()
-            self._is_idle = True
-            try:
-                await self._arrived.wait()
-            finally:
-                self._is_idle = False
+            self._is_at_rest = True
+            await self._arrived.wait()
         message = self._outbox.take()
         if isinstance(message, bytes):
             self._waiting_frames.popleft()
         self._taken.set()
         return message
+
+    def _wake(self) -> None:
+        self._is_at_rest = False
+        self._arrived.set()
 
 
 async def show_all(media: Media, subscribers: Iterable[Subscriber]) -> None:
