@@ -24,7 +24,8 @@ from streamer.contract.manifest import (
     sha256,
     write_manifest,
 )
-from streamer.core.session import WindowRequest
+from streamer.core.options import SessionOptions
+from streamer.core.session import Session, WindowRequest
 
 F32 = npt.NDArray[np.float32]
 
@@ -218,3 +219,14 @@ def speech(seconds: float, rate_hz: int = 16_000, seed: int = 0) -> F32:
     envelope = np.maximum(0, np.sin(2 * np.pi * 3 * time_s)) ** 2
     rough = np.random.default_rng(seed).standard_normal(count)
     return (0.2 * envelope * rough).clip(-1, 1).astype(np.float32)
+
+
+def request_of(
+    manifest: Manifest, seed: int = 0, audio: F32 | None = None, **choices: object
+) -> WindowRequest:
+    """A session's first request, of audio that the seed chooses where none is given."""
+    session = Session(manifest, SessionOptions.choose(manifest, seed=seed, **choices))  # type: ignore[arg-type]
+    session.feed(speech(1, seed=seed) if audio is None else audio)
+    request = session.next_request()
+    assert request is not None
+    return request

@@ -95,6 +95,19 @@ def test_frames_are_those_of_one_machine_bit_for_bit_and_windows_share_calls(
         assert metric(page, "face_windows_given_back_total") == 0
 
 
+def test_the_pool_keeps_the_contract_of_every_engine(cluster: RayCluster, folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "ignore", "tests/test_backend_contract.py"],
+        cwd=ROOT,
+        env={**cluster.environment, "CONTRACT_ENGINE": "ray://auto", "CONTRACT_BUNDLE": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=LONG_S,
+        check=False,
+    )
+    assert done.returncode == 0 and "8 passed" in done.stdout, done.stdout
+
+
 def test_a_window_that_breaks_the_model_in_the_pool_ends_its_own_stream_only(
     cluster: RayCluster, folder: Path
 ) -> None:
@@ -193,6 +206,50 @@ def test_an_engine_that_nobody_answers_for_is_one_sentence(
 ) -> None:
     code, said = refused_with(cluster, folder, "--engine", address)
     assert code == 2 and words in said.splitlines()[-1] and "Traceback" not in said
+
+
+def test_a_gateway_of_another_release_is_refused_by_its_version(cluster: RayCluster, folder: Path) -> None:
+    newer = "import streamer.engine.pool.packing as packing; packing.VERSION = 2; "
+    serve = "from streamer.cli.main import main; import sys; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", newer + serve, "serve", "--engine", "ray://auto", "--bundle", str(folder)],
+        cwd=ROOT,
+        env=cluster.environment,
+        capture_output=True,
+        text=True,
+        timeout=LONG_S,
+        check=False,
+    )
+    assert done.returncode == 2 and "speaks version 1, this gateway 2" in done.stderr
+    assert "Deploy the same release to both." in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_pool_that_is_given_another_bundle_while_a_gateway_runs_says_so_and_may_be_put_right(
+    cluster: RayCluster, folder: Path, tmp_path: Path
+) -> None:
+    from diffspeaker_client import FaceError, connect
+
+    from tests.serving import MONO, everything
+
+    audio = fakes.speech(2)
+    other = fakes.write_bundle(tmp_path / "other")
+
+    def deploy(bundle: Path) -> None:
+        done = pool(cluster, "--bundle", str(bundle), "--replicas", "2", "--cpus", "3")
+        assert done.returncode == 0, done
+
+    async def refusal(url: str) -> None:
+        async with connect(url, "converse", audio=MONO) as face:
+            await face.send_audio(audio)
+            await everything(face)
+
+    with gateway(cluster, folder) as (_, page):
+        deploy(other)
+        with pytest.raises(FaceError) as told:
+            asyncio.run(refusal(url_of(page, "me")))
+        assert told.value.code == "engine_away" and "a replica holds the bundle fake 0" in told.value.message
+        deploy(folder)
+        np.testing.assert_array_equal(asyncio.run(spoken(url_of(page, "me"), audio)), expected(folder, audio))
 
 
 def test_a_cluster_without_a_pool_says_how_to_start_one(cluster: RayCluster, folder: Path) -> None:

@@ -4,9 +4,9 @@
 this machine is a node of, which is the shorter way. Ray chooses the replica. Rules:
 
 1. A pool with another bundle than the gateway's, or another version of the packing, is refused at the door.
-2. A call that finds no replica, whose replica dies, or that takes too long raises ``engine_away``: the
-   windows may be asked again, because a window is a pure question. What the model itself fails with is
-   ``inference_failed``.
+2. A call that finds no replica, or one of another release, whose replica dies, or that takes too long
+   raises ``engine_away``: the windows may be asked again, because a window is a pure question. What the
+   model itself fails with is ``inference_failed``.
 3. Thread-safe: several threads may each have a call under way.
 """
 
@@ -84,8 +84,9 @@ class PoolBackend:
         except Exception as error:  # Ray's exceptions share no base class with those of its transport
             reason = type(error).__name__
             raise FaceError("engine_away", f"The pool does not answer: {reason}.") from error
-        if isinstance(answer, str):
-            raise FaceError("inference_failed", f"The pool refused a batch: {answer}.")
+        if isinstance(answer, tuple):
+            code, sentence = answer
+            raise FaceError(code, f"The pool refused a batch: {sentence.rstrip('.')}.")
         return unpack_motion(answer, self._motion_shape)
 
     def warm_up(self, max_batch: int = 1) -> None:

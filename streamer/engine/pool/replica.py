@@ -5,8 +5,8 @@ when calls queue up. A call is a micro-batch of one gateway; calls that wait at 
 together, whichever gateways they come from. Rules:
 
 1. One thread computes, so that the replica answers Ray's health checks meanwhile.
-2. A call of another bundle, or of another version of the packing, is refused with a sentence: in a fleet
-   that is half upgraded, nobody gets motion from the wrong model.
+2. A call of another bundle, or of another version of the packing, is refused as ``engine_away``: in a fleet
+   that is half upgraded nobody gets motion from the wrong model, and another replica may be the right one.
 3. Of calls that share a batch, one that breaks the model fails alone.
 
 ``app`` builds it for ``serve deploy`` and for a RayService; ``diffspeaker pool`` for everybody else.
@@ -32,6 +32,8 @@ from streamer.engine.pool.packing import VERSION, Packed, pack_motion, unpack_wi
 from streamer.engine.providers import named_providers
 
 APP, DEPLOYMENT = "diffspeaker", "Denoiser"
+Answer = bytes | tuple[str, str]  # packed motion, or an error's code and a sentence
+
 _GATHER_S = 0.001  # for calls of other gateways
 _MOST_CALLS = 16
 
@@ -90,33 +92,33 @@ class Replica:
             "variant": self._backend.variant,
         }
 
-    async def denoise(self, version: int, digest: str, packed: bytes) -> bytes | str:
-        """Motion for a micro-batch; a sentence where it is refused or fails."""
+    async def denoise(self, version: int, digest: str, packed: bytes) -> Answer:
+        """Motion for a micro-batch; an error's code and a sentence where it is refused or fails."""
         if version != VERSION:
-            return f"this replica packs windows as version {VERSION}, not {version}"
+            return "engine_away", f"a replica packs windows as version {VERSION}, not {version}"
         if digest != self._digest:
-            return f"this replica holds the bundle {self._bundle} ({self._digest[:12]})"
+            return "engine_away", f"a replica holds the bundle {self._bundle} ({self._digest[:12]})"
         try:
             windows = unpack_windows(packed, self._shapes)
         except FaceError as error:
-            return error.message
-        answer: bytes | str = await self._together(windows)
+            return "inference_failed", error.message
+        answer: Answer = await self._together(windows)
         return answer
 
     @serve.batch(max_batch_size=_MOST_CALLS, batch_wait_timeout_s=_GATHER_S)
-    async def _together(self, calls: list[list[Packed]]) -> list[bytes | str]:
+    async def _together(self, calls: list[list[Packed]]) -> list[Answer]:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._compute, calls)
 
     # ---- on the computing thread ----
 
-    def _compute(self, calls: Sequence[Sequence[Packed]]) -> list[bytes | str]:
+    def _compute(self, calls: Sequence[Sequence[Packed]]) -> list[Answer]:
         windows = [window for call in calls for window in call]
         if len(calls) > 1 and len(windows) <= self._max_batch:
             try:
                 motion = self._backend.infer(windows)
             except FaceError:
                 return [answer for call in calls for answer in self._compute([call])]
-            answers: list[bytes | str] = []
+            answers: list[Answer] = []
             place = 0
             for call in calls:
                 answers.append(pack_motion(motion[place : place + len(call)]))
@@ -124,11 +126,11 @@ class Replica:
             return answers
         return [self._alone(call) for call in calls]
 
-    def _alone(self, call: Sequence[Packed]) -> bytes | str:
+    def _alone(self, call: Sequence[Packed]) -> Answer:
         try:
             return pack_motion(self._backend.infer(call))
         except FaceError as error:
-            return error.message
+            return error.code, error.message
 
 
 def app(options: Mapping[str, Any]) -> Application:
