@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from tests import fakes, faulty_bundles
+from tests.balancer import first_is_killed, nginx
 from tests.processes import ROOT, expected, metric, spoken, started, url_of
 from tests.ray_cluster import RayCluster, ray_cluster
 
@@ -149,6 +150,17 @@ def test_a_pool_grows_and_shrinks_under_load_and_nobody_notices(cluster: RayClus
         unharmed(folder, asyncio.run(speaking(page, 12, change)), 12)
     done = pool(cluster, "--bundle", str(folder), "--replicas", "2", "--cpus", "3")
     assert done.returncode == 0
+
+
+def test_a_gateway_that_is_killed_behind_a_balancer_moves_its_streams_and_touches_no_other(
+    cluster: RayCluster, folder: Path, tmp_path: Path
+) -> None:
+    with (
+        gateway(cluster, folder) as (process, one),
+        gateway(cluster, folder) as (_, two),
+        nginx(tmp_path, [one, two]) as front,
+    ):
+        asyncio.run(first_is_killed(folder, front, [one, two], process.pid))
 
 
 def test_a_node_that_is_lost_costs_no_frame(cluster: RayCluster, folder: Path) -> None:

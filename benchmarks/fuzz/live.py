@@ -160,6 +160,8 @@ async def attacked(
         end = "lives" if child.returncode is None else f"has ended with {child.returncode}"
         raise AssertionError(f"a connection was lost, and the server {end}: {error}") from error
     finally:
+        for rude in list(_open):  # of attackers who were broken off
+            rude.vanish()
         if child.returncode is None:
             child.kill()
             await child.wait()
@@ -237,7 +239,10 @@ async def _task_group() -> AsyncIterator[asyncio.TaskGroup]:
 # ---- sockets that obey no rule ---------------------------------------------------------------------------
 
 
-@dataclass
+_open: set[Rude] = set()
+
+
+@dataclass(eq=False)
 class Rude:
     """A TCP connection on which anything can be sent.
 
@@ -252,7 +257,9 @@ class Rude:
     @classmethod
     async def open(cls, port: int) -> Rude:
         """A connection on which nothing was said."""
-        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 20))
+        rude = cls(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 20))
+        _open.add(rude)
+        return rude
 
     async def send(self, content: bytes) -> None:
         """Sends bytes; a peer that is gone, and a half that was closed, are no mistake."""
@@ -295,10 +302,12 @@ class Rude:
         with contextlib.suppress(OSError):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
+        _open.discard(self)
 
     async def close(self) -> None:
         """Closes TCP and nothing above it."""
         self.writer.close()
+        _open.discard(self)
         with contextlib.suppress(OSError):
             await self.writer.wait_closed()
 

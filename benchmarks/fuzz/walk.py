@@ -314,13 +314,15 @@ async def _walk(
 ) -> dict[str, Any]:
     found = Walk(server.port, seed)
     until, told = time.monotonic() + seconds, time.monotonic()
-    while time.monotonic() < until or found.steps.total() < steps:
-        await found.step()
-        now = time.monotonic()
-        if now - told > 0.2:
-            tick(now - told)
-            told = now
-    await found.end()
+    try:
+        while time.monotonic() < until or found.steps.total() < steps:
+            await found.step()
+            now = time.monotonic()
+            if now - told > 0.2:
+                tick(now - told)
+                told = now
+    finally:
+        await found.end()
     assert not found.answers["internal"], f"the server said internal: {found.answers}"
     return {
         "seed": seed,
