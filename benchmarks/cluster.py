@@ -140,7 +140,8 @@ def joined(cluster: RayCluster) -> Iterator[None]:
 
 async def make_pool(options: argparse.Namespace) -> None:
     """Puts the replicas in, one on each node and so on; ``SystemExit`` where it fails."""
-    words = ["--replicas", str(options.replicas), "--cpus", str(6 // options.replicas)]
+    # Of the four processors of each node, so that two replicas are on two nodes.
+    words = ["--replicas", str(options.replicas), "--cpus", "3" if options.replicas <= 2 else "1"]
     words += ["--bundle", str(options.bundle)] if options.bundle else []
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "streamer.cli.main", "pool", *words, stdout=sys.stderr

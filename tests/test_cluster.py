@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -262,6 +263,21 @@ def test_a_pool_that_is_given_another_bundle_while_a_gateway_runs_says_so_and_ma
         assert told.value.code == "engine_away" and "a replica holds the bundle fake 0" in told.value.message
         deploy(folder)
         np.testing.assert_array_equal(asyncio.run(spoken(url_of(page, "me"), audio)), expected(folder, audio))
+
+
+def test_a_replica_that_finds_no_machine_is_said_and_waited_for(cluster: RayCluster, folder: Path) -> None:
+    with subprocess.Popen(
+        [*POOL, "--bundle", str(folder), "--cpus", "64"],
+        cwd=ROOT,
+        env=cluster.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as waiting:
+        assert waiting.stderr is not None
+        line = waiting.stderr.readline()
+        assert "needs, 64 processors and 0 GPUs; the largest has 4 and 0" in line, line
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(LONG_S) == 130
 
 
 def test_a_cluster_without_a_pool_says_how_to_start_one(cluster: RayCluster, folder: Path) -> None:

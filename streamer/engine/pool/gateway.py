@@ -31,7 +31,8 @@ F32 = npt.NDArray[np.float32]
 
 SCHEME = "ray://"
 _CLIENT_PORT = 10001
-_KNOCK_S, _FIRST_S, _USUAL_S = 3.0, 30.0, 2.0
+_KNOCK_S, _FIRST_S = 3.0, 30.0
+_USUAL_S = 0.5  # many hops: whoever has not answered by then is asked no more, another replica may be there
 
 
 class PoolBackend:
