@@ -122,8 +122,10 @@ def test_two_channels_of_many_are_sent_and_other_files_are_refused(tmp_path: Pat
             return np.concatenate([chunk async for chunk in source.chunks()])
 
         np.testing.assert_allclose(asyncio.run(heard()), wide[:, :2], atol=1e-4)
-    (tmp_path / "no.wav").write_text("not sound")
-    for name, words in (("none.wav", "there is no such file"), ("no.wav", "cannot be read")):
+    for name in ("no.wav", "no.raw"):
+        (tmp_path / name).write_text("not sound")
+    missing = ("none.wav", "there is no such file")
+    for name, words in (missing, ("no.wav", "cannot be read"), ("no.raw", "samplerate")):
         with pytest.raises(FaceError, match=words) as told:
             SoundFile(tmp_path / name)
         assert told.value.code == "bad_audio_file"

@@ -44,7 +44,7 @@ class SoundFile:
         self.name = str(path)
         try:
             self._file: Any = soundfile.SoundFile(path)
-        except (OSError, soundfile.SoundFileError) as error:
+        except (OSError, TypeError, soundfile.SoundFileError) as error:  # TypeError: .raw, which says no rate
             reason = "there is no such file" if not path.exists() else str(error).rstrip(".")
             raise FaceError("bad_audio_file", f"{path} cannot be read: {reason}.") from None
         self.format = AudioFormat("s16", self._file.samplerate, min(self._file.channels, 2))
