@@ -14,10 +14,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import fuzz_tables, lip_tables, speed_tables
+from benchmarks import cluster_tables, fuzz_tables, lip_tables, speed_tables
 from benchmarks.provenance import RESULTS, ROOT
 
-PAGES = ("README.md", "MODEL_CARD.md", "docs/performance.md", "docs/security-testing.md")
+PAGES = ("README.md", "MODEL_CARD.md", "docs/performance.md", "docs/scaling.md", "docs/security-testing.md")
 _BLOCK = re.compile(r"(<!-- python -m benchmarks.figures: ([\w-]+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
 
 
@@ -37,6 +37,7 @@ def _lips(table: Callable[[Any], str]) -> Callable[[], str]:
 BLOCKS: dict[str, Callable[[], str]] = {
     **speed_tables.BLOCKS,
     **fuzz_tables.BLOCKS,
+    **cluster_tables.BLOCKS,
     "bundle": _lips(lip_tables.bundle),
     "english": _lips(lip_tables.english),
     "others": _lips(lip_tables.others),
