@@ -121,7 +121,10 @@ def test_a_process_that_is_killed_is_started_again_and_the_other_ones_streams_no
         assert code == 0 and "process ended, started again  number=0 code=-9" in failed
 
 
-def test_a_front_that_is_told_to_stop_lets_every_process_finish_what_it_heard(folder: Path) -> None:
+@pytest.mark.parametrize("told_too", [False, True], ids=["the front alone", "all, as systemd does"])
+def test_a_front_that_is_told_to_stop_lets_every_process_finish_what_it_heard(
+    folder: Path, told_too: bool
+) -> None:
     async def told(page: str, name: str, stop: asyncio.Event) -> None:
         async with connect(url_of(page, name), "converse", audio=MONO) as face:
             await face.send_audio(AUDIO)
@@ -142,6 +145,8 @@ def test_a_front_that_is_told_to_stop_lets_every_process_finish_what_it_heard(fo
                 await stop.wait()
             while sum(by_process(page, "face_sessions_active")) < len(stops):
                 await asyncio.sleep(0.01)
+            for member in members(front) if told_too else ():
+                member.send_signal(signal.SIGTERM)
             front.send_signal(signal.SIGTERM)
 
     with started(folder, *PLACES) as (process, page):

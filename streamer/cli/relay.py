@@ -53,7 +53,10 @@ def run(argv: list[str], channel: Channel | None = None) -> int:
         return run_processes(["relay", *argv], options, lambda _: facts, takes_turns=True)
     settings = replace(options.settings(), channel=channel)
     bundle = Bundle.load(options.bundle)
-    loop.run(lambda stop: _relay_until(stop, settings, bundle, upstream, options.upstream_token))
+    loop.run(
+        lambda stop: _relay_until(stop, settings, bundle, upstream, options.upstream_token),
+        heeds_once=channel is not None,
+    )
     return 0
 
 

@@ -135,7 +135,10 @@ def run(argv: list[str], channel: Channel | None = None) -> int:
         backends, options.max_batch, fill_wait_s=_GATHER_S if far else 0.0, spreads=not far
     ) as thread:
         loop.run(
-            lambda stop: serve_until(stop, settings, bundle, thread, microphone=microphone, on_ready=on_ready)
+            lambda stop: serve_until(
+                stop, settings, bundle, thread, microphone=microphone, on_ready=on_ready
+            ),
+            heeds_once=channel is not None,
         )
     return 0
 

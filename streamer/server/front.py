@@ -160,6 +160,7 @@ class Front:
             await writer.drain()
         finally:
             writer.close()
+            await writer.wait_closed()
 
 
 class _Member:
