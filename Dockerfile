@@ -11,7 +11,8 @@ COPY clients/web/package.json clients/web/package-lock.json ./
 RUN ["npm", "ci", "--omit=dev", "--no-audit", "--no-fund"]
 
 FROM python:3.12.11-slim-bookworm AS build
-# requirements/serve-gpu.txt is for a machine with an NVIDIA card; run it with `--gpus all`.
+# requirements/serve-gpu.txt is for a machine with an NVIDIA card; run it with `--gpus all`. serve-cluster.txt and
+# serve-cluster-gpu.txt have Ray besides, for gateways and for the pool (deploy/kubernetes).
 ARG LOCK=serve.txt
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /source

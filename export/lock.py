@@ -7,6 +7,8 @@ all systems at once; versions that are locked already stay until they do not fit
 ========================  ==================================================================================
 ``serve.txt``             ``make run`` and the container: the server, on a processor
 ``serve-gpu.txt``         the same on a GPU
+``serve-cluster.txt``     the server and the pool of a Ray cluster, on processors
+``serve-cluster-gpu.txt`` the same on a GPU
 ``develop.txt``           ``make test`` and ``make check``, less the next three
 ``torch.txt``             torch of PyPI, with what only its builds for Linux need: CUDA
 ``torch-cpu.txt``         PyTorch's own CPU builds instead, which need none of it; written by hand
@@ -37,6 +39,12 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "requirements"
 OLDEST = "3.11"
 SERVE = ("traces",)
+SERVERS = {
+    "serve.txt": ("cpu", *SERVE),
+    "serve-gpu.txt": ("gpu", *SERVE),
+    "serve-cluster.txt": ("cpu", "cluster", *SERVE),
+    "serve-cluster-gpu.txt": ("gpu", "cluster", *SERVE),
+}
 DEVELOP = ("cluster", "corpus", "cpu", "dev", "evaluate", "preview", "rig", "train")
 # Not in build-system.requires: hatchling asks for it when an editable install is built.
 EDITABLE = "editables"
@@ -133,7 +141,7 @@ def write(upgrade: bool) -> None:
     found = split(compiled([project], extras=DEVELOP, known=("develop.txt", "torch.txt"), arguments=more))
     put("develop.txt", "".join(one.text for name, one in found.items() if not _TORCH.fullmatch(name)))
     put("torch.txt", "".join(one.text for name, one in found.items() if _TORCH.fullmatch(name)), TORCH_NOTE)
-    for name, extras in {"serve.txt": ["cpu", *SERVE], "serve-gpu.txt": ["gpu", *SERVE]}.items():
+    for name, extras in SERVERS.items():
         put(name, compiled([project], extras=extras, known=[name], binding=["develop.txt"], arguments=more))
     building = [*pyproject()["build-system"]["requires"], EDITABLE]
     put("build.txt", compiled(building, known=["build.txt"], binding=["develop.txt"], arguments=more))
