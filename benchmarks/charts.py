@@ -1,10 +1,10 @@
-"""``python -m benchmarks.charts``: draws the performance page's pictures from the committed results.
+"""``python -m benchmarks.charts``: draws the pages' pictures of speed and scale from the committed results.
 
 Pictures in ``docs/images``: ``engine.png``, milliseconds per window against the batch, a line for each
 variant; ``capacity.png``, the frames' latency against the number of speakers, with the deadline;
-``soak.png``, the server's memory, descriptors, threads and latency over half an hour. A result
-is found by its benchmark's name (``results/NAME-MACHINE.json``); where several machines were measured, each
-has a picture.
+``soak.png``, the server's memory, descriptors, threads and latency over half an hour; ``scale.png`` and
+``scale-check.png``, those of ``benchmarks.scale_charts``. A result is found by its benchmark's name
+(``results/NAME-MACHINE.json``); where several machines were measured, each has a picture.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks import scale_charts
 from benchmarks.provenance import ROOT, committed, where
 
 IMAGES = ROOT / "docs" / "images"
@@ -81,7 +82,13 @@ def soak(result: dict[str, Any]) -> Figure:
     return figure
 
 
-PICTURES = {"engine": engine, "capacity": capacity, "soak": soak}
+PICTURES = {
+    "engine": engine,
+    "capacity": capacity,
+    "soak": soak,
+    "scale": scale_charts.scale,
+    "scale-check": scale_charts.check,
+}
 
 
 def _axes(x: str, y: str, caption: str) -> tuple[Figure, Axes]:
@@ -100,7 +107,7 @@ def _name(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
 
 def main() -> int:
     for name, draw in PICTURES.items():
-        for machine, result in committed(name).items():
+        for machine, result in committed(name.partition("-")[0]).items():
             path = IMAGES / f"{name}-{machine}.png"
             figure = draw(result)
             figure.savefig(path, dpi=110, metadata={"Software": None})
