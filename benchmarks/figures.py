@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import cluster_tables, fuzz_tables, lip_tables, speed_tables
+from benchmarks import cluster_tables, fuzz_tables, lip_tables, scale_tables, speed_tables
 from benchmarks.provenance import RESULTS, ROOT
 
 PAGES = ("README.md", "MODEL_CARD.md", "docs/performance.md", "docs/scaling.md", "docs/security-testing.md")
@@ -38,6 +38,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     **speed_tables.BLOCKS,
     **fuzz_tables.BLOCKS,
     **cluster_tables.BLOCKS,
+    **scale_tables.BLOCKS,
     "bundle": _lips(lip_tables.bundle),
     "english": _lips(lip_tables.english),
     "others": _lips(lip_tables.others),
