@@ -154,11 +154,11 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Both servers' rows."""
     arguments = ["--max-sessions", str(max(options.streams)), "--late-windows", "each"]
     arguments += ["--bundle", str(options.bundle)] if options.bundle else []
-    async with serving([*arguments, "--workers", str(options.replicas)]) as server:
+    async with serving([*arguments, "--workers", str(options.replicas)], apart=True) as server:
         local = await rows(server, options, None)
     with ray_cluster() as cluster, joined(cluster):
         await make_pool(options)
-        async with serving([*arguments, "--engine", "ray://auto"]) as server:
+        async with serving([*arguments, "--engine", "ray://auto"], apart=True) as server:
             pool = await rows(server, options, cluster)
     return {"local": local, "pool": pool}
 

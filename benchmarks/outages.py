@@ -126,8 +126,10 @@ def row(what: str, speakers: Sequence[Speaker], at: float, seconds: float) -> di
         "outage": what,
         "stayed": len(stayed),
         "wrong_frames": sum(wrong_frames(one, at - SETTLE_S, until) for one in stayed),
-        "silence_before_ms": round(max(silence_ms(one, at - SETTLE_S, at) for one in stayed), 1),
-        "silence_ms": round(max(silence_ms(one, at, until) for one in stayed), 1),
+        "silence_before_ms": round(
+            max((silence_ms(one, at - SETTLE_S, at) for one in stayed), default=0.0), 1
+        ),
+        "silence_ms": round(max((silence_ms(one, at, until) for one in stayed), default=0.0), 1),
         "moved": len(moved),
         "back_s": percentiles(back_s) | {"most": round(max(back_s), 2)} if back_s else None,
     }
@@ -146,7 +148,7 @@ async def measure(options: argparse.Namespace, cluster: RayCluster, folder: Path
     def ordered(line: str) -> Callable[[], Awaitable[object]]:
         return lambda: asyncio.to_thread(cluster.order, line)
 
-    async with serving(arguments) as one, serving(arguments) as two:
+    async with serving(arguments, apart=True) as one, serving(arguments, apart=True) as two:
 
         async def killed() -> None:
             os.kill(one.process.pid, signal.SIGKILL)

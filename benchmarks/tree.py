@@ -188,12 +188,12 @@ async def row(shape: str, watchers: int, options: argparse.Namespace) -> dict[st
     """One tree: its relays in a chain or side by side, and so many watchers shared by them."""
     arguments = ["--bundle", str(options.bundle)] if options.bundle else []
     async with contextlib.AsyncExitStack() as stack:
-        servers = [await stack.enter_async_context(serving(["--max-sessions", "2", *arguments]))]
+        servers = [await stack.enter_async_context(serving(["--max-sessions", "2", *arguments], apart=True))]
         for _ in range(options.relays):
             above = servers[-1] if shape == "chain" else servers[0]
             upstream = above.url.removesuffix("/v1/streams/")
             words = ["--upstream", upstream, *arguments]
-            servers.append(await stack.enter_async_context(serving(words, command="relay")))
+            servers.append(await stack.enter_async_context(serving(words, command="relay", apart=True)))
         share = watchers // options.relays
         places = [{"url": servers[0].url, "watchers": DIRECT, "sampled": DIRECT}]
         places += [

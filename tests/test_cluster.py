@@ -20,7 +20,7 @@ import pytest
 
 from tests import fakes, faulty_bundles
 from tests.balancer import first_is_killed, nginx
-from tests.processes import ROOT, expected, metric, spoken, started, url_of
+from tests.processes import ROOT, SERVE, expected, metric, spoken, started, url_of
 from tests.ray_cluster import RayCluster, ray_cluster
 
 try:
@@ -30,7 +30,7 @@ except ImportError:
     pytest.skip("needs the extra 'cluster'", allow_module_level=True)
 
 pytestmark = pytest.mark.slow
-POOL = [sys.executable, "-m", "streamer.cli.main", "pool"]
+POOL = ["-m", "streamer.cli.main", "pool"]
 LONG_S = 120.0
 
 
@@ -40,16 +40,21 @@ def cluster() -> Iterator[RayCluster]:
         yield running
 
 
-def pool(cluster: RayCluster, *options: str) -> subprocess.CompletedProcess[str]:
+def ran(cluster: RayCluster, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Python with these words, to its end."""
     return subprocess.run(
-        [*POOL, *options],
+        [sys.executable, *words],
         cwd=ROOT,
-        env=cluster.environment,
+        env={**cluster.environment, **environment},
         capture_output=True,
         text=True,
         timeout=LONG_S,
         check=False,
     )
+
+
+def pool(cluster: RayCluster, *options: str) -> subprocess.CompletedProcess[str]:
+    return ran(cluster, *POOL, *options)
 
 
 @pytest.fixture(scope="module")
@@ -98,15 +103,8 @@ def test_frames_are_those_of_one_machine_bit_for_bit_and_windows_share_calls(
 
 
 def test_the_pool_keeps_the_contract_of_every_engine(cluster: RayCluster, folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-W", "ignore", "tests/test_backend_contract.py"],
-        cwd=ROOT,
-        env={**cluster.environment, "CONTRACT_ENGINE": "ray://auto", "CONTRACT_BUNDLE": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=LONG_S,
-        check=False,
-    )
+    words = ("-m", "pytest", "-q", "-W", "ignore", "tests/test_backend_contract.py")
+    done = ran(cluster, *words, CONTRACT_ENGINE="ray://auto", CONTRACT_BUNDLE=str(folder))
     assert done.returncode == 0 and "8 passed" in done.stdout, done.stdout
 
 
@@ -176,25 +174,7 @@ def assert_answer(answer: str, wanted: str) -> None:
 
 
 def refused_with(cluster: RayCluster, folder: Path, *options: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "streamer.cli.main",
-            "serve",
-            "--port",
-            "0",
-            "--bundle",
-            str(folder),
-            *options,
-        ],
-        cwd=ROOT,
-        env=cluster.environment,
-        capture_output=True,
-        text=True,
-        timeout=LONG_S,
-        check=False,
-    )
+    done = ran(cluster, *SERVE[1:], "--port", "0", "--bundle", str(folder), *options)
     return done.returncode, done.stderr
 
 
@@ -224,15 +204,8 @@ def test_an_engine_that_nobody_answers_for_is_one_sentence(
 def test_a_gateway_of_another_release_is_refused_by_its_version(cluster: RayCluster, folder: Path) -> None:
     newer = "import streamer.engine.pool.packing as packing; packing.VERSION = 2; "
     serve = "from streamer.cli.main import main; import sys; sys.exit(main(sys.argv[1:]))"
-    done = subprocess.run(
-        [sys.executable, "-c", newer + serve, "serve", "--engine", "ray://auto", "--bundle", str(folder)],
-        cwd=ROOT,
-        env=cluster.environment,
-        capture_output=True,
-        text=True,
-        timeout=LONG_S,
-        check=False,
-    )
+    words = ("serve", "--engine", "ray://auto", "--bundle", str(folder))
+    done = ran(cluster, "-c", newer + serve, *words)
     assert done.returncode == 2 and "speaks version 1, this gateway 2" in done.stderr
     assert "Deploy the same release to both." in done.stderr and "Traceback" not in done.stderr
 
@@ -267,7 +240,7 @@ def test_a_pool_that_is_given_another_bundle_while_a_gateway_runs_says_so_and_ma
 
 def test_a_replica_that_finds_no_machine_is_said_and_waited_for(cluster: RayCluster, folder: Path) -> None:
     with subprocess.Popen(
-        [*POOL, "--bundle", str(folder), "--cpus", "64"],
+        [sys.executable, *POOL, "--bundle", str(folder), "--cpus", "64"],
         cwd=ROOT,
         env=cluster.environment,
         stderr=subprocess.PIPE,
