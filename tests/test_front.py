@@ -202,7 +202,7 @@ def test_a_request_that_comes_in_pieces_is_understood_and_one_that_does_not_end_
                 await asyncio.sleep(0.05)
             assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
             writer.close()
-            for rude in (b"", b"GET /healthz", b"x" * 9000):
+            for rude in (b"", b"GET /healthz", b"x" * 9000, b"\xff \0 \n", b"\n", b"GET //[ HTTP/1.1\r\n"):
                 reader, writer = await asyncio.open_connection(*place)
                 writer.write(rude)
                 with contextlib.suppress(ConnectionResetError):

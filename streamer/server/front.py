@@ -26,17 +26,12 @@ import logging
 import signal
 import socket
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any
-
-from prometheus_client import generate_latest
-from prometheus_client.metrics_core import Metric
-from prometheus_client.parser import text_string_to_metric_families
 
 from streamer.contract.errors import FaceError
 from streamer.server.http import answer
-from streamer.server.metrics import CONTENT_TYPE
+from streamer.server.metrics import CONTENT_TYPE, together
 from streamer.server.settings import Settings
 from streamer.server.sockets import unusable
 from streamer.server.strangers import Strangers, most
@@ -137,6 +132,8 @@ class Front:
                     await self._member(path).take(link)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # it is gone, or took too long
+        except Exception:  # a mistake of ours costs one connection, not everybody's
+            log.exception("connection failed")
         finally:
             self._strangers.leave(link)
             link.close()
@@ -153,7 +150,7 @@ class Front:
             told = await asyncio.gather(*(member.ask(path) for member in self._members))
             status = min((one[0] for one in told), default=HTTPStatus.SERVICE_UNAVAILABLE)
             if path == b"/metrics":
-                body, kind = _together([text for _, text in told]), CONTENT_TYPE
+                body, kind = together([text for _, text in told]), CONTENT_TYPE
             else:
                 body, kind = next((text for code, text in told if code == status), b""), "text/plain"
             writer.write(answer(HTTPStatus(status), body, kind).serialize())
@@ -325,26 +322,3 @@ async def _all(reader: asyncio.StreamReader) -> bytes:
         if size > _MOST_ANSWER_BYTES:
             raise ValueError("the answer does not end")
     return b"".join(parts)
-
-
-class _Collected:
-    """Metrics that were read from texts, for ``generate_latest``."""
-
-    def __init__(self) -> None:
-        self.metrics: dict[str, Metric] = {}
-
-    def collect(self) -> Iterable[Metric]:
-        return self.metrics.values()
-
-
-def _together(texts: Sequence[bytes]) -> bytes:
-    """Each process's metrics as one text, with a label that tells whose each is."""
-    collected: Any = _Collected()
-    for number, text in enumerate(texts):
-        for family in text_string_to_metric_families(text.decode()):
-            metric = collected.metrics.setdefault(
-                family.name, Metric(family.name, family.documentation, family.type)
-            )
-            for sample in family.samples:
-                metric.add_sample(sample.name, {"process": str(number), **sample.labels}, sample.value)
-    return generate_latest(collected)

@@ -2,13 +2,19 @@
 
 Scale on ``face_sessions_active`` ÷ ``face_sessions_capacity`` and on ``face_deadline_miss_total``, not on
 CPU.
-Each server has a registry of its own, so that several can live in one process.
+Each server has a registry of its own, so that several can live in one process; ``together`` joins the texts of
+several processes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 from streamer.engine.backend import Backend
 from streamer.engine.providers import short
@@ -112,3 +118,26 @@ class Metrics:
             self.backend.clear()
             self.backend.labels(short(backend.provider), backend.variant).set(1)
         return generate_latest(self._registry)
+
+
+class _Collected:
+    """Metrics that were read from texts, for ``generate_latest``."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, Metric] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        return self.metrics.values()
+
+
+def together(texts: Sequence[bytes]) -> bytes:
+    """Each process's metrics as one text, with a label that tells whose each is."""
+    collected: Any = _Collected()
+    for number, text in enumerate(texts):
+        for family in text_string_to_metric_families(text.decode()):
+            metric = collected.metrics.setdefault(
+                family.name, Metric(family.name, family.documentation, family.type)
+            )
+            for sample in family.samples:
+                metric.add_sample(sample.name, {"process": str(number), **sample.labels}, sample.value)
+    return generate_latest(collected)
