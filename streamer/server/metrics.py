@@ -1,9 +1,8 @@
 """What the server counts, under the field's usual names, for Prometheus and for a scaler.
 
 Scale on ``face_sessions_active`` ÷ ``face_sessions_capacity`` and on ``face_deadline_miss_total``, not on
-CPU.
-Each server has a registry of its own, so that several can live in one process; ``together`` joins the texts of
-several processes.
+CPU. Each server has a registry of its own, so that several can live in one process; ``together`` joins the
+texts of several processes.
 """
 
 from __future__ import annotations
