@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,34 @@ def by_process(page: str, name: str) -> list[float]:
 
 def members(front: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(front.pid).children()
+
+
+def serving(folder: Path) -> list[str]:
+    return ["serve", "--bundle", str(folder), "--max-sessions", "3"]
+
+
+def serving_now() -> list[psutil.Process]:
+    return [one for one in psutil.Process().children() if "streamer.cli.member" in one.cmdline()]
+
+
+@contextlib.asynccontextmanager
+async def fronted(words: Callable[[int], list[str]]) -> AsyncIterator[tuple[Front, tuple[str, int]]]:
+    """A front of one process in this one, and its address; ``words`` of the command by how often it started."""
+    port, starts = open_port(Settings(port=0)), itertools.count()
+
+    def command(listening: int, channel: int) -> list[str]:
+        found = words(next(starts))
+        member = ["-m", "streamer.cli.member", str(listening), str(channel)] if found[0] == "serve" else []
+        return [sys.executable, *member, *found]
+
+    front = Front(port, command, 1, takes_turns=False, patience_s=5.0)
+    stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
+    async with asyncio.timeout(GUARD_S), asyncio.TaskGroup() as tasks:
+        served = tasks.create_task(front.serve_until(stop, ready.set_result))
+        assert await ready == 3
+        yield front, port.getsockname()
+        stop.set()
+    assert served.result() in (0, signal.SIGTERM)
 
 
 def test_streams_meet_are_spread_over_the_processes_and_each_frame_is_as_from_one(folder: Path) -> None:
@@ -184,18 +214,7 @@ def test_a_request_that_comes_in_pieces_is_understood_and_one_that_does_not_end_
     folder: Path,
 ) -> None:
     async def scenario() -> None:
-        port = open_port(Settings(port=0))
-        place = port.getsockname()
-
-        def command(listening: int, channel: int) -> list[str]:
-            words = ["-m", "streamer.cli.member", str(listening), str(channel), "serve", "--bundle"]
-            return [sys.executable, *words, str(folder), "--max-sessions", "3"]
-
-        front = Front(port, command, 1, takes_turns=False, patience_s=1.0)
-        stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
-        async with asyncio.timeout(GUARD_S), asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(front.serve_until(stop, ready.set_result))
-            assert await ready == 3
+        async with fronted(lambda number: serving(folder)) as (_, place):
             reader, writer = await asyncio.open_connection(*place)
             for piece in (b"G", b"ET /hea", b"lthz HTT", b"P/1.1\r\nHo", b"st: me\r\n\r\n"):
                 writer.write(piece)
@@ -208,8 +227,35 @@ def test_a_request_that_comes_in_pieces_is_understood_and_one_that_does_not_end_
                 with contextlib.suppress(ConnectionResetError):
                     assert await reader.read() == b""
                 writer.close()
-            stop.set()
-        assert serving.result() == 0
+
+    asyncio.run(scenario())
+
+
+def test_who_is_on_the_way_to_a_process_that_dies_is_served_by_the_next_and_503_is_told_where_none_comes(
+    folder: Path,
+) -> None:
+    async def asked(place: tuple[str, int]) -> bytes:
+        reader, writer = await asyncio.open_connection(*place)
+        writer.write(b"GET / HTTP/1.1\r\nHost: me\r\n\r\n")
+        told = await reader.read()
+        writer.close()
+        return told
+
+    async def scenario() -> None:
+        never = ["-c", "import time; time.sleep(60)"]
+        async with fronted(lambda number: serving(folder) if number < 2 else never) as (front, place):
+            (only,) = front._members
+            (process,) = serving_now()
+            process.suspend()
+            page = asyncio.create_task(asked(place))
+            while not only._on_the_way:
+                await asyncio.sleep(0.01)
+            process.kill()
+            assert (await page).startswith(b"HTTP/1.1 200 OK\r\n")
+            (process,) = serving_now()
+            process.kill()
+            told = await asked(place)
+            assert told.startswith(b"HTTP/1.1 503 Service Unavailable\r\n") and b"is starting" in told
 
     asyncio.run(scenario())
 

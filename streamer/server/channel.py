@@ -4,7 +4,9 @@
 number, and the channel. Each byte on the channel brings a socket, of which nothing was read. Rules:
 
 1. The process says once that it is ready, and for how many speakers; no socket comes before.
-2. The end of the channel is the end of the front: the process stops, as by SIGTERM.
+2. A byte goes back for each socket that was taken; until then the front keeps it, and gives it to the next
+   process should this one end.
+3. The end of the channel is the end of the front: the process stops, as by SIGTERM.
 """
 
 from __future__ import annotations
@@ -33,8 +35,7 @@ class Channel:
 
     def tell_ready(self, places: int) -> None:
         """Connections may come; so many may speak here."""
-        with contextlib.suppress(BrokenPipeError):  # the front is gone, which ``follow`` notices
-            self._link.send(b"%d" % places)
+        self._tell(b"%d" % places)
 
     def follow(self, adopt: Callable[[socket.socket], None]) -> None:
         """Hands every socket that comes to ``adopt``, from now on. Call it in the event loop."""
@@ -52,8 +53,13 @@ class Channel:
                 os.kill(os.getpid(), signal.SIGTERM)
             for number in found:
                 adopt(socket.socket(fileno=number))
+                self._tell(b".")
 
         loop.add_reader(self._link, take)
+
+    def _tell(self, what: bytes) -> None:
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # it listens to nobody, or is gone
+            self._link.send(what)
 
 
 def unreachable() -> socket.socket:

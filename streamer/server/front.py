@@ -4,15 +4,16 @@
 
     accept → peek at the first line → choose a process → the open socket itself is handed to it
 
-Nothing is copied: once a socket is handed over, the front has no part in what is said. State: the port, and
-for each process (``_Member``) the channel over which sockets go. Rules:
+Nothing is copied: once a process says that it has the socket, the front lets go and has no part in what is
+said. State: the port, and for each process (``_Member``) the channel over which sockets go. Rules:
 
 1. A stream's speaker and watchers meet because its name is hashed, as a balancer does that stands before
    several machines. Where each process serves everybody (relays), they take turns.
 2. The page's files are served by each in turn. Health and metrics are asked of all and answered together:
    alive and ready is the server while one process is; each metric is told with its ``process``.
-3. A process that ends is started again, and who comes for it meanwhile waits for it. One that ends before
-   it was ready ends them all, with its exit code.
+3. A process that ends is started again. Who comes for it meanwhile, or was on the way to it, waits for it,
+   and is told 503 where that takes too long. One that ends before it was ready ends them all, with its exit
+   code.
 4. To stop is to take no more connections, to tell every process (SIGTERM), and to wait for them. A process
    whose front is gone stops by itself.
 """
@@ -26,6 +27,7 @@ import logging
 import signal
 import socket
 import zlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
@@ -44,6 +46,7 @@ _LONGEST_LINE = 8192
 _BACKLOG = 1024
 _ANSWER_S = 5.0
 _MOST_ANSWER_BYTES = 4 << 20
+_STARTING = b"The process of this stream is starting. Try again in a moment.\n"
 _PAUSE_S = 0.02  # where a channel is full, or the system has no descriptor left
 
 
@@ -125,11 +128,10 @@ class Front:
             async with asyncio.timeout(self._patience_s):
                 path = _path(await _first_line(link))
             self._strangers.leave(link)
-            async with asyncio.timeout(self._patience_s):
-                if path in _OF_ALL:
-                    await self._answer(link, path)
-                else:
-                    await self._member(path).take(link)
+            if path in _OF_ALL:
+                await self._answer(link, *await self._of_all(path))
+            elif not await self._member(path).take(link, self._patience_s):
+                await self._answer(link, HTTPStatus.SERVICE_UNAVAILABLE, _STARTING, "text/plain")
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # it is gone, or took too long
         except Exception:  # a mistake of ours costs one connection, not everybody's
@@ -143,18 +145,21 @@ class Front:
             return self._members[zlib.crc32(path.removeprefix(_STREAMS)) % len(self._members)]
         return next(self._turns)
 
-    async def _answer(self, link: socket.socket, path: bytes) -> None:
+    async def _of_all(self, path: bytes) -> tuple[int, bytes, str]:
+        """What all answer together: the status, the body and its type."""
+        told = await asyncio.gather(*(member.ask(path) for member in self._members))
+        status = min(code for code, _ in told)
+        if path == b"/metrics":
+            return status, together([text for _, text in told]), CONTENT_TYPE
+        return status, next(text for code, text in told if code == status), "text/plain"
+
+    async def _answer(self, link: socket.socket, status: int, body: bytes, kind: str) -> None:
         reader, writer = await asyncio.open_connection(sock=link, limit=_LONGEST_LINE)
         try:
-            await reader.readuntil(b"\r\n\r\n")
-            told = await asyncio.gather(*(member.ask(path) for member in self._members))
-            status = min((one[0] for one in told), default=HTTPStatus.SERVICE_UNAVAILABLE)
-            if path == b"/metrics":
-                body, kind = together([text for _, text in told]), CONTENT_TYPE
-            else:
-                body, kind = next((text for code, text in told if code == status), b""), "text/plain"
-            writer.write(answer(HTTPStatus(status), body, kind).serialize())
-            await writer.drain()
+            async with asyncio.timeout(self._patience_s):
+                await reader.readuntil(b"\r\n\r\n")  # or what it says unread would break off what it is told
+                writer.write(answer(HTTPStatus(status), body, kind).serialize())
+                await writer.drain()
         finally:
             writer.close()
             await writer.wait_closed()
@@ -175,6 +180,7 @@ class _Member:
         self._command = command
         self._process: asyncio.subprocess.Process | None = None
         self._channel: socket.socket | None = None
+        self._on_the_way: deque[asyncio.Future[bool]] = deque()
         self._is_ready = asyncio.Event()
         self._is_stopping = False
         self._places = 0
@@ -205,15 +211,20 @@ class _Member:
                     self.stop()
                 theirs.close()
                 ours.setblocking(False)
-                if places := await asyncio.get_running_loop().sock_recv(ours, 64):
+                if places := await _heard(ours):
                     self._places, self._channel = int(places), ours
                     self._is_ready.set()
+                while taken := await _heard(ours):
+                    for _ in taken:
+                        _resolve(self._on_the_way.popleft(), True)
+                self._channel = None
+                self._is_ready.clear()
+                while self._on_the_way:
+                    _resolve(self._on_the_way.popleft(), False)
                 code = await self._process.wait()
             finally:
                 if self._process.returncode is None:
                     self._process.kill()
-            self._channel = None
-            self._is_ready.clear()
         return code, bool(places)
 
     def stop(self) -> None:
@@ -223,16 +234,27 @@ class _Member:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGTERM)
 
-    async def take(self, link: socket.socket) -> None:
-        """Hands it a socket, as soon as it is ready."""
-        while True:
-            await self._is_ready.wait()
-            try:
-                assert self._channel is not None
-                socket.send_fds(self._channel, [b"."], [link.fileno()])
-                return
-            except (BlockingIOError, BrokenPipeError, ConnectionResetError):
-                await asyncio.sleep(_PAUSE_S)
+    async def take(self, link: socket.socket, patience_s: float) -> bool:
+        """Hands it a socket, as soon as it is ready; false where it never was.
+
+        Args:
+            link: an open socket. patience_s: how long that may take.
+        """
+        is_on_its_way = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                while not is_on_its_way:
+                    await self._is_ready.wait()
+                    assert self._channel is not None
+                    try:
+                        socket.send_fds(self._channel, [b"."], [link.fileno()])
+                    except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+                        await asyncio.sleep(_PAUSE_S)
+                        continue
+                    self._on_the_way.append(taken := asyncio.get_running_loop().create_future())
+                    is_on_its_way = True  # it may take the socket at any time: nobody else may use it now
+                    is_on_its_way = await taken
+        return is_on_its_way
 
     async def ask(self, path: bytes) -> tuple[int, bytes]:
         """Its own answer to a request for a path: the status, and the body; 503 where there is none."""
@@ -240,7 +262,8 @@ class _Member:
         try:
             async with asyncio.timeout(_ANSWER_S):
                 with theirs:
-                    await self.take(theirs)
+                    if not await self.take(theirs, _ANSWER_S):
+                        raise TimeoutError
                 reader, writer = await asyncio.open_connection(sock=ours)
                 try:
                     writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: front\r\n\r\n")
@@ -275,6 +298,18 @@ def open_port(settings: Settings) -> socket.socket:
         raise unusable(settings, error) from None
     port.setblocking(False)
     return port
+
+
+async def _heard(channel: socket.socket) -> bytes:
+    """What a process says next; nothing once it has ended."""
+    with contextlib.suppress(ConnectionResetError):  # it ended and left sockets untaken
+        return await asyncio.get_running_loop().sock_recv(channel, 64)
+    return b""
+
+
+def _resolve(taken: asyncio.Future[bool], result: bool) -> None:
+    if not taken.done():  # whoever waited may have given up
+        taken.set_result(result)
 
 
 async def _first_line(link: socket.socket) -> bytes:
