@@ -50,7 +50,7 @@ def serving_now() -> list[psutil.Process]:
 
 @contextlib.asynccontextmanager
 async def fronted(words: Callable[[int], list[str]]) -> AsyncIterator[tuple[Front, tuple[str, int]]]:
-    """A front of one process in this one, and its address; ``words`` of the command by how often it started."""
+    """A front of one process, and its address; ``words``: its command, by how often it was started."""
     port, starts = open_port(Settings(port=0)), itertools.count()
 
     def command(listening: int, channel: int) -> list[str]:
