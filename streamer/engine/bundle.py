@@ -110,7 +110,9 @@ class Bundle:
         rig = self.rig
         offsets = frames.astype(np.float32)
         if self.manifest.motion.kind == "coefficients":
-            offsets = offsets @ rig.basis.reshape(len(rig.basis), -1)
+            # Frame by frame: of a product of more rows some processors add up the terms in another order,
+            # and a frame would hang on how many came with it.
+            offsets = offsets[:, None] @ rig.basis.reshape(len(rig.basis), -1)
         moved: F32 = rig.template + offsets.reshape(-1, *rig.template.shape)
         return moved
 
