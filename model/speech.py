@@ -38,7 +38,7 @@ PHONES = (
     *("V", "W", "Y", "Z", "ZH"),
 )
 GAP_S = 0.3
-HELD_OUT = ("bm_daniel", "af_kore", "rms")  # any utterance that names one of these is validation
+HELD_OUT = ("bm_daniel", "af_kore", "rms", "drascula")  # any utterance that names one of these is validation
 _SAMPLES_PER_TRACK = GRID.sample_rate_hz // TRACK_RATE_HZ
 
 

@@ -4,7 +4,8 @@ A stage ends by its minutes or its steps, whichever comes first, and its learnin
 is over, so a stage of five minutes and one of five hours run the same schedule. A checkpoint is two files:
 ``NAME.safetensors``, the averaged weights, which everything else reads, and ``NAME.resume``, what it takes to
 go on, which nothing but ``resume`` reads. Minutes add up over resumed runs. Randomness hangs on the seed and
-the step alone. On a CPU and on a GPU the arithmetic is bfloat16 under autocast, the weights are float32.
+the step alone. The arithmetic is bfloat16 under autocast on a GPU, and on a CPU that computes it (one that
+only imitates it takes ten times as long as in float32); the weights are float32.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class Trainer(Generic[Net]):
             weight_decay=0.01,
         )
         self.spent_s, self.step = 0.0, 0
+        self.has_bfloat16 = self.device.type != "cpu" or cpu_has_bfloat16()
 
     @property
     def done(self) -> float:
@@ -149,7 +151,7 @@ class Trainer(Generic[Net]):
             while self.done < 1:
                 started = time.monotonic()
                 batch = lessons.draw(self.stage.batch).to(self.device)
-                with torch.autocast(self.device.type, torch.bfloat16):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.has_bfloat16):
                     loss = loss_of(batch, generator)
                 self.update(loss)
                 value = loss.item()
@@ -168,6 +170,12 @@ class Trainer(Generic[Net]):
         finally:
             self.save(path)
             bar.close()
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this processor computes in bfloat16, or has the wide registers in which it is imitated fast."""
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name) for name in ("avx512_bw", "avx512_bf16", "amx_bf16", "arm_bf16"))
 
 
 def write_weights(net: nn.Module, path: Path) -> None:

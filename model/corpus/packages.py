@@ -1,8 +1,9 @@
 """The packages that engines are made of: which are there, which are missing, and what installs them.
 
 Three registries, each through its own client: PyPI (with ``--no-deps``, because some of these packages would
-bring another ONNX Runtime than the one that is there), Debian, and npm, whose tarball is unpacked into a
-cache folder. Nothing is installed unless asked, and every command is shown before it runs.
+bring another ONNX Runtime than the one that is there), Debian, and npm. What is only read is unpacked into a
+cache folder: tarballs of npm, and packages of Debian that would bring a whole program along. Nothing is
+installed unless asked, and every command is shown before it runs.
 """
 
 from __future__ import annotations
@@ -83,7 +84,28 @@ class Npm:
         return f"{self.name} {self.version} (npm)"
 
 
-Package = Pip | Debian | Npm
+@dataclass(frozen=True)
+class Unpacked:
+    """A package of Debian of which only files are wanted: unpacked into a cache folder, not installed."""
+
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie, as below ``/``, once unpacked."""
+        return cache_folder() / self.name
+
+    def installed(self) -> str:
+        """Its version, or an empty string."""
+        version = self.folder / _VERSION
+        return version.read_text() if version.is_file() else ""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.installed()} (Debian)"
+
+
+Package = Pip | Debian | Npm | Unpacked
+_VERSION = "DEBIAN-VERSION"
 
 
 def _version(distribution: str) -> str:
@@ -124,16 +146,20 @@ def commands(packages: Sequence[Package]) -> list[list[str]]:
                 ["npm", "pack", f"{package.name}@{package.version}", "--pack-destination", str(folder)]
             )
             lines.append(["tar", "-xzf", str(tarball), "-C", str(folder)])
+        if isinstance(package, Unpacked):
+            lines.append([sys.executable, "-m", "model.corpus.packages", package.name])
     return lines
 
 
 def install(packages: Sequence[Package]) -> None:
     """Installs them, showing each command; raises NotInstalled where one fails or is not to be had."""
-    for line in commands([package for package in packages if not isinstance(package, Npm)]):
+    for line in commands([package for package in packages if isinstance(package, Pip | Debian)]):
         _run(line)
     for package in packages:
         if isinstance(package, Npm):
             _unpack(package)
+        if isinstance(package, Unpacked):
+            unpack(package)
     if lacking := missing(packages):
         raise NotInstalled(f"after installing, {', '.join(p.name for p in lacking)} cannot be found")
 
@@ -159,11 +185,28 @@ def _unpack(package: Npm) -> None:
         (Path(scratch) / "package").rename(package.folder)
 
 
-def _run(command: Sequence[str]) -> None:
+def unpack(package: Unpacked) -> None:
+    """Downloads a package of Debian and unpacks it; the folder appears when it is complete."""
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
+        _run(["apt-get", "download", package.name], scratch)
+        (file,) = Path(scratch).glob("*.deb")
+        whole = Path(scratch) / "package"
+        _run(["dpkg", "-x", str(file), str(whole)])
+        (whole / _VERSION).write_text(file.name.split("_")[1])
+        whole.rename(package.folder)
+
+
+def _run(command: Sequence[str], folder: str | None = None) -> None:
     print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
     try:
-        code = subprocess.run(command, stdout=sys.stderr).returncode
+        code = subprocess.run(command, stdout=sys.stderr, cwd=folder).returncode
     except FileNotFoundError as no_client:
         raise NotInstalled(f"{command[0]} is not on this machine: install it first") from no_client
     if code:
         raise NotInstalled(f"this command failed with exit code {code}: {shlex.join(command)}")
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        unpack(Unpacked(name))

@@ -113,17 +113,20 @@ def _shared(names: Sequence[str], start: float, end: float) -> list[Phone]:
     return [(name, start + n * part, start + (n + 1) * part) for n, name in enumerate(names)]
 
 
-def why_doubtful(phones: Sequence[Phone], by_engine: Sequence[Phone] | None = None) -> str:
+def why_doubtful(
+    phones: Sequence[Phone], by_engine: Sequence[Phone] | None = None, longest_s: float = LONGEST_PHONE_S
+) -> str:
     """Why an utterance's times are not believed, or an empty string.
 
     ``phones`` are the times to be kept; ``by_engine`` those of the same phones by the engine itself, where it
-    has only an opinion. Two independent witnesses that agree are believed.
+    has only an opinion. Two independent witnesses that agree are believed. No phone may last longer than
+    ``longest_s``.
     """
     spoken = [phone for phone in phones if phone[0] != SILENCE]
     if not spoken:
         return "nothing was said"
     name, start, end = max(spoken, key=lambda phone: phone[2] - phone[1])
-    if end - start > LONGEST_PHONE_S:
+    if end - start > longest_s:
         return f"{name} lasts {(end - start) * 1000:.0f} ms"
     if by_engine is None:
         return ""

@@ -3,8 +3,8 @@
 The parent hands out numbers and is the only one that writes; a worker keeps its engines and its aligner
 loaded and returns bytes. Work in flight is bounded, and results are taken in the order of their numbers, so
 that stopping at any time leaves a beginning of the same corpus, and at most what was in flight is lost. An
-engine is done when it has spoken for its share of the time. Workers do not hear Ctrl-C, which is for the
-parent, and end by themselves when the parent is gone.
+engine is done when it has spoken for its share of the time, people also when they have said all. Workers do
+not hear Ctrl-C, which is for the parent, and end by themselves when the parent is gone.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from itertools import count
+from itertools import count, islice
 
 from model.align import Aligner
-from model.corpus.engines import ENGINES
+from model.corpus.engines import ENGINES, READERS
 from model.corpus.folder import CorpusFolder
+from model.corpus.people import People
 from model.corpus.sentences import dealt
 from model.corpus.utterance import Engine, Rejected, Utterance, make_utterance
 
@@ -84,16 +85,20 @@ def _produce_engine(
 ) -> None:
     """One engine until it has spoken for long enough."""
     done = folder.done(engine)
-    place = list(ENGINES).index(engine)
-    numbers = (number for number in count(1) if not done.has(number))
+    listed = ENGINES[engine].listed
+    numbers = iter(count(1) if listed is None else range(1, len(listed()) + 1))
+    numbers = filter(lambda number: not done.has(number), numbers)
     in_flight: deque[tuple[int, Future[Utterance | Rejected]]] = deque()
     seconds, in_a_row = done.seconds, 0
     try:
         while seconds < order.seconds:
-            while len(in_flight) < order.workers * _IN_FLIGHT_PER_WORKER:
-                number = next(numbers)
-                text = dealt(order.sentences, place, len(ENGINES), number - 1)
+            for number in islice(numbers, order.workers * _IN_FLIGHT_PER_WORKER - len(in_flight)):
+                text = ""
+                if engine in READERS:
+                    text = dealt(order.sentences, READERS.index(engine), len(READERS), number - 1)
                 in_flight.append((number, pool.submit(_make, engine, text, order.seed, number)))
+            if not in_flight:
+                break
             number, future = in_flight.popleft()
             made = future.result()
             if isinstance(made, Rejected):
@@ -142,12 +147,15 @@ def _follow_parent() -> None:
 
 
 def _make(engine: str, text: str, seed: int, number: int) -> Utterance | Rejected:
+    loaded = _engine(engine)
+    if isinstance(loaded, People):
+        return loaded.utterance(engine, _aligner(), seed, number)
     aligner = _aligner() if ENGINES[engine].aligned else None
-    return make_utterance(engine, _engine(engine), aligner, text, seed, number)
+    return make_utterance(engine, loaded, aligner, text, seed, number)
 
 
 @cache
-def _engine(name: str) -> Engine:
+def _engine(name: str) -> Engine | People:
     return ENGINES[name].load()
 
 

@@ -10,9 +10,10 @@ from model.corpus.folder import CorpusFolder
 _HEAD = """# Speech with phone times
 
 Made by `python -m model.corpus`, seed {seed}. Synthesisers read example sentences of WordNet, no sentence by
-two of them. One JSON line per utterance, one file per engine: `audio`, a file of 16 kHz mono Ogg/Opus;
-`engine`, `voice`, `speed`, `text`; `duration_s`; and `phones`, ARPABET or SIL with start and end in seconds
-of the decoded file, one after another without a gap. What was rejected is in `*.rejected`, with the reason.
+two of them; people are actors in free games, who say what they say there. One JSON line per utterance, one
+file per engine: `audio`, a file of 16 kHz mono Ogg/Opus; `engine`, `voice`, `speed`, `text`; `duration_s`;
+and `phones`, ARPABET or SIL with start and end in seconds of the decoded file, one after another without a
+gap. What was rejected is in `*.rejected`, with the reason.
 
 For validation hold out whole voices, by their name in `voice`, not sentences: a mixture of two Kokoro voices
 names both.
@@ -21,10 +22,11 @@ names both.
 |---|---|---|---|---|---|---|---|
 """
 
-_TAIL = """
-The sentences are WordNet's ({wordnet}; Princeton University, WordNet licence).
-Times by PocketSphinx are rejected when the median boundary is more than 30 ms from the engine's, or one is
-more than 250 ms from it; all times, when a phone lasts longer than 450 ms.
+_TAIL = """ The sentences are WordNet's ({wordnet}; Princeton University, WordNet licence). Times by
+PocketSphinx are rejected when the median boundary is more than 30 ms from the engine's, or one is more than
+250 ms from it; all times, when a phone lasts longer than 450 ms. Of people, whose words Whisper hears,
+recordings are rejected when it is not sure of them, when a phone lasts longer than 750 ms, or when what
+should be silent is loud.
 """
 
 
