@@ -53,7 +53,7 @@ SEEDS, DIVERSE, TIMED = 10, 2, 30
 class TorchBackend:
     """A network and a sampler as an engine's backend."""
 
-    name, provider, variant, fallbacks = "PyTorch", "CPU", "fp32", 0
+    name, provider, variant, fallbacks, is_away = "PyTorch", "CPU", "fp32", 0, False
 
     def __init__(self, net: DiffSpeaker, sample: Sampler) -> None:
         self.net, self.sample = net.eval(), sample

@@ -90,6 +90,7 @@ class FakeBackend:
     provider = "numpy"
     variant = "fp32"
     fallbacks = 0
+    is_away = False
 
     def __init__(self, manifest: Manifest) -> None:
         self._grid = manifest.timing.grid()

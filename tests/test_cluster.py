@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import pytest
 
 from tests import fakes, faulty_bundles
 from tests.balancer import first_is_killed, nginx
-from tests.processes import ROOT, SERVE, expected, metric, spoken, started, url_of
+from tests.processes import ROOT, SERVE, expected, get, metric, spoken, started, stopped, url_of
 from tests.ray_cluster import RayCluster, ray_cluster
 
 try:
@@ -236,6 +237,39 @@ def test_a_pool_that_is_given_another_bundle_while_a_gateway_runs_says_so_and_ma
         assert told.value.code == "engine_away" and "a replica holds the bundle fake 0" in told.value.message
         deploy(folder)
         np.testing.assert_array_equal(asyncio.run(spoken(url_of(page, "me"), audio)), expected(folder, audio))
+
+
+def test_a_gateway_finds_a_pool_that_was_taken_down_and_deployed_again(
+    cluster: RayCluster, folder: Path
+) -> None:
+    from diffspeaker_client import FaceError, connect
+
+    from tests.serving import MONO, everything
+
+    audio = fakes.speech(2)
+    take_down = "import ray; ray.init('auto'); from ray import serve; serve.shutdown()"
+
+    async def heard(url: str) -> None:
+        async with connect(url, "converse", audio=MONO) as face:
+            await face.send_audio(audio)
+            await everything(face)
+
+    with gateway(cluster, folder) as (process, page):
+        assert get(page, "readyz") == (200, "ready\n")
+        assert ran(cluster, "-c", take_down).returncode == 0
+        with pytest.raises(FaceError) as told:
+            asyncio.run(heard(url_of(page, "me")))
+        assert told.value.code == "engine_away" and get(page, "readyz")[0] == 503
+        done = pool(cluster, "--bundle", str(folder), "--replicas", "2", "--cpus", "3")
+        assert done.returncode == 0, done
+        for _ in range(round(LONG_S / 0.2)):
+            if get(page, "readyz")[0] == 200:
+                break
+            time.sleep(0.2)
+        np.testing.assert_array_equal(asyncio.run(spoken(url_of(page, "me"), audio)), expected(folder, audio))
+        process.send_signal(signal.SIGTERM)
+        code, _, said = stopped(process)
+        assert code == 0 and "the pool is lost, and looked for" in said and "found again" in said, said
 
 
 def test_a_replica_that_finds_no_machine_is_said_and_waited_for(cluster: RayCluster, folder: Path) -> None:

@@ -91,6 +91,10 @@ class Backend(Protocol):
     def fallbacks(self) -> int:
         """How often it had to go on elsewhere or otherwise, the start included."""
 
+    @property
+    def is_away(self) -> bool:
+        """Whether it cannot be asked just now, and comes back by itself."""
+
     def infer(self, requests: Sequence[Question]) -> F32:
         """Motion float32 (B, T, C) for B requests.
 
@@ -139,6 +143,7 @@ class OnnxBackend:
     """
 
     name = "onnxruntime"
+    is_away = False
 
     def __init__(
         self,

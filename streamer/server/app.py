@@ -92,7 +92,7 @@ async def serving(
         await hub.warm_up()
 
         def is_ready() -> bool:
-            return hub.is_accepting and denoiser.is_working
+            return hub.is_accepting and denoiser.is_working and not thread.backend.is_away
 
         site = Site(web_root or find_web_root(), bundle.folder, bundle.manifest, metrics, is_ready)
         async with _listening(hub, site) as (port, is_secure):

@@ -7,13 +7,20 @@ this machine is a node of, which is the shorter way. Ray chooses the replica. Ru
 2. A call that finds no replica, or one of another release, whose replica dies, or that takes too long
    raises ``engine_away``: the windows may be asked again, because a window is a pure question. What the
    model itself fails with is ``inference_failed``.
-3. Thread-safe: several threads may each have a call under way.
+3. A pool that has not answered several calls in a row is looked for anew, as long as it takes: it may have
+   been deployed again, or its cluster begun again. Meanwhile the backend is away (``is_away``). A process
+   that is itself a node of a cluster whose head is gone is ended by Ray within a minute, and must be started
+   again.
+4. Thread-safe: several threads may each have a call under way.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
+import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,8 +37,13 @@ from streamer.engine.pool.packing import VERSION, pack_windows, unpack_motion
 F32 = npt.NDArray[np.float32]
 
 SCHEME = "ray://"
+_NODE = f"{SCHEME}auto"
+log = logging.getLogger(__name__)
+
+_LOOKING = threading.Lock()  # a process has one connection to a cluster, however many backends
 _CLIENT_PORT = 10001
 _KNOCK_S, _FIRST_S = 3.0, 30.0
+_LOST_AFTER, _LOOK_EVERY_S = 4, 1.0  # unanswered calls in a row
 _USUAL_S = 0.5  # many hops: whoever has not answered by then is asked no more, another replica may be there
 
 
@@ -51,26 +63,66 @@ class PoolBackend:
     fallbacks = 0
 
     def __init__(self, address: str, bundle: Bundle, timeout_s: float = _USUAL_S) -> None:
+        self._address = address
+        self._bundle = f"{bundle.manifest.name} {bundle.manifest.version}"
         self._digest = bundle.digest
         self._shapes = input_shapes(bundle.manifest)
         self._motion_shape = graph_shapes(bundle.manifest)[OUTPUT]
         self._timeout_s = timeout_s
-        self._handle, facts = _reach(address)
+        self._lock = threading.Lock()  # guards what follows
+        self._unanswered, self._is_looking = 0, False
+        self._handle, facts = self._found()
         self.provider, self.variant = str(facts["provider"]), str(facts["variant"])
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the pool is being looked for."""
+        return self._is_looking
+
+    def _found(self) -> tuple[Any, dict[str, Any]]:
+        """The pool's handle and its facts; raises ``FaceError`` where there is none for this gateway."""
+        handle, facts = _reach(self._address)
         if facts["version"] != VERSION:
             raise FaceError(
                 "bad_config",
-                f"The pool at {address} speaks version {facts['version']}, this gateway {VERSION}.",
+                f"The pool at {self._address} speaks version {facts['version']}, this gateway {VERSION}.",
                 "Deploy the same release to both.",
             )
         if facts["digest"] != self._digest:
-            own = f"{bundle.manifest.name} {bundle.manifest.version}"
             raise FaceError(
                 "bad_bundle",
-                f"The pool at {address} holds the bundle {facts['bundle']} ({facts['digest'][:12]}), this "
-                f"gateway {own} ({self._digest[:12]}).",
+                f"The pool at {self._address} holds the bundle {facts['bundle']} ({facts['digest'][:12]}), "
+                f"this gateway {self._bundle} ({self._digest[:12]}).",
                 "Give both the same bundle: frames of different models do not join.",
             )
+        return handle, facts
+
+    def _note(self, is_answered: bool) -> None:
+        """Counts calls that were not answered, and begins to look for the pool where there were too many."""
+        with self._lock:
+            self._unanswered = 0 if is_answered else self._unanswered + 1
+            if self._unanswered < _LOST_AFTER or self._is_looking:
+                return
+            self._is_looking = True
+        log.warning("the pool is lost, and looked for", extra={"address": self._address})
+        threading.Thread(target=self._look, name="looks for the pool", daemon=True).start()
+
+    def _look(self) -> None:
+        said = ""
+        while True:
+            with _LOOKING:
+                try:
+                    handle, _ = self._found()
+                    break
+                except FaceError as error:
+                    if error.message != said:
+                        said = error.message
+                        log.warning("the pool is not found", extra={"reason": said})
+                    _forget(self._address)
+            time.sleep(_LOOK_EVERY_S)
+        with self._lock:
+            self._handle, self._unanswered, self._is_looking = handle, 0, False
+        log.warning("the pool is found again", extra={"address": self._address})
 
     def infer(self, requests: Sequence[Question]) -> F32:
         """Motion float32 (B, T, C) for B requests.
@@ -84,7 +136,9 @@ class PoolBackend:
             answer = call.result(timeout_s=self._timeout_s)
         except Exception as error:  # Ray's exceptions share no base class with those of its transport
             reason = type(error).__name__
+            self._note(is_answered=False)
             raise FaceError("engine_away", f"The pool does not answer: {reason}.") from error
+        self._note(is_answered=True)
         if isinstance(answer, tuple):
             code, sentence = answer
             raise FaceError(code, f"The pool refused a batch: {sentence.rstrip('.')}.")
@@ -116,7 +170,7 @@ def join(address: str) -> Any:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # stderr is for our events; Ray keeps files
     if ray.is_initialized():
         return serve
-    is_node = address == f"{SCHEME}auto"
+    is_node = address == _NODE
     try:
         if not is_node:  # Ray itself would try for half a minute
             place = urlsplit(address)
@@ -129,6 +183,18 @@ def join(address: str) -> Any:
             "Name it as ray://HOST:10001, or ray://auto on a machine that is a node of it.",
         ) from None
     return serve
+
+
+def _forget(address: str) -> None:
+    """Lets go of what is kept of a cluster, so that the next call finds what there is."""
+    import ray
+    from ray.serve import context
+
+    if address == _NODE:  # its connection is part of this process, and Ray's to look after
+        context._disconnect()  # type: ignore[no-untyped-call]
+        return
+    with contextlib.suppress(Exception):  # whatever a broken connection raises while it is closed
+        ray.shutdown()
 
 
 def _reach(address: str) -> tuple[Any, dict[str, Any]]:
