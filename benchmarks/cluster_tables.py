@@ -27,9 +27,18 @@ def tree(machine: str, facts: Facts) -> str:
             ]
         )
     head = ["relays", "watchers", "p50 ms", "p95 ms", "p99 ms", "a hop adds (p95)", "lost"]
+    floor = ""
+    if bare := facts.get("bare_us"):
+        most = max(row["watchers"] for row in facts["rows"])
+        floor = (
+            f"\n\nA bare write to a socket, by a core that does nothing else, takes {bare['p50']:.1f} µs here: "
+            f"{most:,} of them {bare['p50'] * most / 1000:.0f} ms."
+        )
     return (
         "From the server to a watcher behind the last relay, or the slowest one\n"
-        f"{command('tree', machine, facts)}:\n\n" + rows([*head, "cores of a relay", "MB of a relay"], body)
+        f"{command('tree', machine, facts)}:\n\n"
+        + rows([*head, "cores of a relay", "MB of a relay"], body)
+        + floor
     )
 
 

@@ -46,6 +46,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "lookaheads": _lips(lip_tables.lookaheads),
     "languages": _lips(lip_tables.languages),
     "voices": _lips(lip_tables.voices),
+    "actors": _lips(lip_tables.actors),
     "idle": _lips(lip_tables.idle),
     "steps": _steps,
 }

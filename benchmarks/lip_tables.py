@@ -117,12 +117,21 @@ def languages(facts: Facts) -> str:
 
 def voices(facts: Facts) -> str:
     """Synthetic voices that training never heard."""
-    section = facts.get("voices", {})
+    return _held_out(facts, "voices", "Synthetic voices")
+
+
+def actors(facts: Facts) -> str:
+    """Actors that training never heard."""
+    return _held_out(facts, "actors", "Actors in a game")
+
+
+def _held_out(facts: Facts, name: str, who: str) -> str:
+    section = facts.get(name, {})
     if "clean" not in section:
-        return _missing("held-out voices")
+        return _missing(f"held-out {name}")
     speech, clean, ideal = section["speech"], section["clean"], section["ideal"]
     words = (
-        f"Synthetic voices held out of training, {speech['recordings']} utterances "
+        f"{who}, held out of training, {speech['recordings']} utterances "
         f"({speech['seconds'] / 60:.1f} minutes)"
     )
     body = [[title, f"{clean[key]:.3f}", f"{ideal[key]:.3f}"] for key, title in AUCS.items()]

@@ -9,6 +9,9 @@ while after they have come, because a generator that woke for each message would
 sample of them, spread evenly over the order of coming, notes the instant of every block. Lost frames are
 counted by the relays themselves, and as gaps in what the sample got; a sink that got fewer bytes than
 blocks were sent counts as well.
+
+*Bare* is the floor under all of this: one core that writes a block to each of many sockets and does nothing
+else.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ from benchmarks.provenance import percentiles, provenance, write
 from streamer.contract import wire
 
 SETTLE_S, SPOKEN_S = 3.0, 900.0
+BARE_ROUNDS, BARE_SOCKETS, BLOCK_BYTES = 30, 4000, 320
 AT_ONCE = 64  # watchers that connect side by side, at each place
 DRAINED_EVERY_S, TICK_S = 2.0, 0.02
 DIRECT = 40  # watchers of the server itself, the measure of every hop
@@ -241,6 +245,22 @@ def frames_dropped(server: Server) -> float:
     return sum(float(line.split()[-1]) for line in lines if line.startswith("face_frames_dropped_total"))
 
 
+def bare(watchers: int) -> dict[str, float]:
+    """How long a block takes to be written to one of so many loopback sockets by nothing but that, in µs."""
+    block, took = bytes(BLOCK_BYTES), []
+    with contextlib.ExitStack() as stack, socket.create_server(("127.0.0.1", 0), backlog=AT_ONCE) as door:
+        links = []
+        for _ in range(watchers):
+            stack.enter_context(socket.create_connection(door.getsockname()))
+            links.append(stack.enter_context(door.accept()[0]))
+        for _ in range(BARE_ROUNDS):
+            started = time.perf_counter()
+            for link in links:
+                link.send(block)
+            took.append(1e6 * (time.perf_counter() - started) / watchers)
+    return {"watchers": watchers, **percentiles(took)}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["--generate"]:
@@ -271,8 +291,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for shape, number in trees:
         rows.append(asyncio.run(row(shape, number, options)))
         print(json.dumps(rows[-1]))
+    floor = bare(min(BARE_SOCKETS, *options.watchers))
+    print(json.dumps(floor))
     config = {"sampled": options.sampled, "seconds": options.seconds}
-    write(options.json, {"rows": rows, "config": config, **provenance()})
+    write(options.json, {"rows": rows, "bare_us": floor, "config": config, **provenance()})
     return 0
 
 

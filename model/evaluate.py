@@ -7,7 +7,8 @@ What is measured, and on what:
   every condition (``model.conditions``), and clean at every other lookahead. *widest* is the bundle's longest
   hop and lookahead, which is what "offline" means here.
 - *languages*: people speaking Spanish, French, Italian and Russian, measured without words.
-- *voices*: synthetic voices of a corpus that training never heard (``--corpus``).
+- *voices*, *actors*: synthetic voices and people of a corpus that training never heard (``--corpus``). The
+  actors, unlike the reserved recordings, may be tuned on.
 - *idle*: a minute of digital silence under four seeds, and one sentence under ten.
 
 Every recording goes through exactly the live path; many go side by side (``streamer.engine.offline``). Beside
@@ -48,7 +49,8 @@ from streamer.engine.bundle import Bundle
 from streamer.engine.offline import animate_together
 
 F32 = npt.NDArray[np.float32]
-SETS = ("english", "languages", "voices", "idle")
+SETS = ("english", "languages", "voices", "actors", "idle")
+OF_CORPUS = ("voices", "actors")
 LOOKAHEAD_MS = 80.0
 UTTERANCES = 150  # of the held-out voices
 SILENCE_S, SILENT_SEEDS, SAMPLE_SEEDS = 60, 4, 10
@@ -61,7 +63,9 @@ class EvaluateOptions:
 
     bundle: Path | None = option(None, "the bundle's folder; the one that ships where none is given")
     corpus: Path | None = option(None, "a speech corpus, for its held-out voices", metavar="DIR")
-    sets: str = option("all", f"which of {','.join(SETS)}; voices need --corpus", metavar="SET,…")
+    sets: str = option(
+        "all", f"which of {','.join(SETS)}; {' and '.join(OF_CORPUS)} need --corpus", metavar="SET,…"
+    )
     conditions: str = option(
         "all", f"which of {','.join(CONDITIONS)} to measure English under", metavar="C,…"
     )
@@ -165,11 +169,15 @@ class Evaluation:
             )
             self.report.put({"recordings": len(recordings), **figures}, "languages", language)
 
-    def voices(self, corpus: Path) -> None:
-        """Synthetic voices that training never heard."""
-        held_out: list[Any] = [u for u in read_corpus(corpus) if is_held_out(str(u["voice"]))]
+    def held_out(self, name: str, corpus: Path) -> None:
+        """Voices that training never heard: ``voices`` are synthetic, ``actors`` are people."""
+        chosen: list[Any] = [u for u in read_corpus(corpus) if is_held_out(str(u["voice"]))]
+        held_out = [u for u in chosen if (u["engine"] == "people") == (name == "actors")]
+        if not held_out and self.options.sets == "all":
+            print(f"{corpus} has no held-out {name}: they are left out.")
+            return
         if not held_out:
-            raise FileNotFoundError(f"{corpus} has no utterance of a held-out voice.")
+            raise FileNotFoundError(f"{corpus} has no utterance of held-out {name}.")
         step = max(1, len(held_out) // UTTERANCES)
         recordings = []
         for utterance in held_out[::step][:UTTERANCES][:: self.options.every]:
@@ -177,12 +185,12 @@ class Evaluation:
             phones = [(str(p), float(s), float(e)) for p, s, e in utterance["phones"]]
             recordings.append(Recording(str(utterance["audio"]), audio, phones))
         ideal = [self.idealised(recording) for recording in recordings]
-        self._begin("voices", recordings, ideal)
-        motions = self.animated("voices", "clean", recordings, self.live)
+        self._begin(name, recordings, ideal)
+        motions = self.animated(name, "clean", recordings, self.live)
         figures = lip_reading.with_words(
             self.face, recordings, motions, ideal, self.live.hop_frames, self.fps
         )
-        self.report.put(figures, "voices", "clean")
+        self.report.put(figures, name, "clean")
 
     def idle(self) -> None:
         """What the face does by itself: blinks and a closed mouth in silence, and how seeds differ."""
@@ -288,16 +296,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise OptionError(
             f"--lookahead-ms must be numbers with commas, not {options.lookahead_ms!r}."
         ) from None
-    if "voices" in sets and options.corpus is None:
+    for name in [name for name in sets if name in OF_CORPUS and options.corpus is None]:
         if options.sets != "all":
-            raise OptionError("The set voices needs a corpus: give --corpus DIR.")
-        print("Without --corpus the held-out voices are left out.")
-        sets.remove("voices")
+            raise OptionError(f"The set {name} needs a corpus: give --corpus DIR.")
+        print(f"Without --corpus the held-out {name} are left out.")
+        sets.remove(name)
     evaluation = Evaluation(options)
     accounts: dict[str, Callable[[], None]] = {
         "english": lambda: evaluation.english(under, lookaheads_ms),
         "languages": evaluation.languages,
-        "voices": lambda: evaluation.voices(Path(str(options.corpus))),
+        "voices": lambda: evaluation.held_out("voices", Path(str(options.corpus))),
+        "actors": lambda: evaluation.held_out("actors", Path(str(options.corpus))),
         "idle": evaluation.idle,
     }
     for name in sets:

@@ -114,4 +114,5 @@ def test_a_tree_of_relays_serves_every_watcher_every_frame(tmp_path: Path) -> No
     for row in found["rows"]:
         assert row["dropped_frames"] == row["hungry_sinks"] == 0
         assert len(row["relay_lag_ms"]) == len(row["added_p95_ms"]) == 2
-    assert "| 2 side by side | 30 |" in cluster_tables.tree("here", found)
+    told = cluster_tables.tree("here", found)
+    assert "| 2 side by side | 30 |" in told and "A bare write to a socket" in told

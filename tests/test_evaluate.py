@@ -324,6 +324,15 @@ def test_a_whole_evaluation_in_the_small(small: Path, capsys: pytest.CaptureFixt
     assert again["english"] == english
     assert [file for file in motions if file.stat().st_mtime_ns != times[file]] == [lost]
 
+    line = json.loads((small / "corpus" / "lines.jsonl").read_text())
+    with pytest.raises(FileNotFoundError, match="no utterance of held-out actors"):
+        run(small, "--sets", "actors", "--corpus", str(small / "corpus"))
+    (small / "corpus" / "lines.jsonl").write_text(
+        json.dumps({**line, "engine": "people", "voice": "drascula"})
+    )
+    actors = run(small, "--sets", "actors", "--corpus", str(small / "corpus"))["actors"]
+    assert actors["clean"] == voices["voices"]["clean"] and actors["speech"] == voices["voices"]["speech"]
+
     other = run(small, "--sets", "idle", "--every", "2")
     assert "english" not in other and other["basis"]["every"] == 2
 
@@ -331,9 +340,10 @@ def test_a_whole_evaluation_in_the_small(small: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--sets", "englsh"], "choose among english, languages, voices, idle"),
+        (["--sets", "englsh"], "choose among english, languages, voices, actors, idle"),
         (["--conditions", "clean,rain"], "'rain': choose among"),
-        (["--sets", "voices"], "give --corpus"),
+        (["--sets", "voices"], "The set voices needs a corpus: give --corpus"),
+        (["--sets", "actors"], "The set actors needs a corpus: give --corpus"),
         (["--lookahead-ms", "soon"], "must be numbers"),
     ],
 )

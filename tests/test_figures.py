@@ -58,7 +58,7 @@ def test_an_aim_that_is_missed_says_no() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["english", "others", "conditions", "lookaheads", "languages", "voices", "idle"]
+    "name", ["english", "others", "conditions", "lookaheads", "languages", "voices", "actors", "idle"]
 )
 def test_what_was_not_measured_is_said_with_the_command_that_measures_it(name: str) -> None:
     bare = {key: value for key, value in FACTS.items() if key in ("basis", "bundle", "commit")}
