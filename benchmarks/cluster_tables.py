@@ -31,8 +31,8 @@ def tree(machine: str, facts: Facts) -> str:
     if bare := facts.get("bare_us"):
         most = max(row["watchers"] for row in facts["rows"])
         floor = (
-            f"\n\nA bare write to a socket, by a core that does nothing else, takes {bare['p50']:.1f} µs here: "
-            f"{most:,} of them {bare['p50'] * most / 1000:.0f} ms."
+            f"\n\nA bare write to a socket, by a core that does nothing else, takes {bare['p50']:.1f} µs "
+            f"here: {most:,} of them {bare['p50'] * most / 1000:.0f} ms."
         )
     return (
         "From the server to a watcher behind the last relay, or the slowest one\n"

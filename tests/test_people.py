@@ -64,7 +64,7 @@ def heard(*probabilities: float, text: str = SAID):
 def test_speech_is_read_out_of_each_format(tmp_path: Path) -> None:
     mp3 = encoded(tone(1.0, 22_050), 22_050, "MP3", "MPEG_LAYER_III")
     entries = [(b"020001P2.SB", mp3), (b"1.PCX", b"a picture"), (b"60001EJ1.SB", mp3)]
-    head = struct.pack(">4s6sBBH", b"QTBL", b"CEM10", 0, 1, len(entries))
+    head = struct.pack(">4s6sBBBH", b"QTBL", b"CEM10", 0, 0, 1, len(entries))
     at, table = len(head) + 21 * len(entries), b""
     for name, content in entries:
         table += struct.pack(">12sBII", name, 1, at, len(content))
@@ -72,7 +72,7 @@ def test_speech_is_read_out_of_each_format(tmp_path: Path) -> None:
     queen = tmp_path / "queen.1c"
     queen.write_bytes(head + table + b"".join(content for _, content in entries))
     samples = np.rint(tone(1.0, 11_025) * 127 + 128).astype(np.uint8)
-    for number in (10, 9):
+    for number in ("I9", "10"):
         (tmp_path / f"{number}.ALS").write_bytes(b"\x80" * 32 + samples.tobytes())
     ogg = encoded(np.stack([tone(1.0, 44_100)] * 2, axis=1), 44_100, "OGG", "VORBIS")
     with zipfile.ZipFile(tmp_path / "base.wz", "w") as archive:
@@ -83,8 +83,8 @@ def test_speech_is_read_out_of_each_format(tmp_path: Path) -> None:
     assert [(one.voice, one.name) for one in found] == [
         ("amazon-queen", "020001P2"),
         ("amazon-queen", "60001EJ1"),
-        ("drascula", "9"),
         ("drascula", "10"),
+        ("drascula", "I9"),
         ("warzone", "audio/tutorial/tut1"),
         ("warzone", "sequenceaudio/np1"),
     ]

@@ -22,11 +22,12 @@ names both.
 |---|---|---|---|---|---|---|---|
 """
 
-_TAIL = """ The sentences are WordNet's ({wordnet}; Princeton University, WordNet licence). Times by
-PocketSphinx are rejected when the median boundary is more than 30 ms from the engine's, or one is more than
-250 ms from it; all times, when a phone lasts longer than 450 ms. Of people, whose words Whisper hears,
-recordings are rejected when it is not sure of them, when a phone lasts longer than 750 ms, or when what
-should be silent is loud.
+_TAIL = """
+The sentences are WordNet's ({wordnet}; Princeton University, WordNet licence).
+Times by PocketSphinx are rejected when the median boundary is more than 30 ms from the engine's, or one is
+more than 250 ms from it; all times, when a phone lasts longer than 450 ms. Of people, whose words Whisper
+hears, recordings are rejected when it is not sure of them, when a phone lasts longer than 750 ms, or when
+what should be silent is loud.
 """
 
 

@@ -6,9 +6,9 @@ of them is kept in the project. Each reader lists what there is without decoding
 that decodes.
 
 - ``amazon-queen``, Flight of the Amazon Queen: ``queen.1c`` begins with a table (big-endian: ``QTBL``, six
-  characters of version, u8, u8 kind of compression, u16 entries; each entry 12 characters of name, u8 bundle,
-  u32 offset, u32 size); the ``.SB`` are speech, as MP3 files.
-- ``drascula``, Drascula: ``NUMBER.ALS``, 8-bit samples without sign at 11,025 Hz after 32 bytes.
+  characters of version, three u8 of flags and compression, u16 entries; each entry 12 characters of name, u8
+  bundle, u32 offset, u32 size); the ``.SB`` are speech, as MP3 files.
+- ``drascula``, Drascula: ``.ALS`` files, 8-bit samples without sign at 11,025 Hz after 32 bytes.
 - ``warzone``, Warzone 2100: Ogg files in ``base.wz``, a ZIP archive.
 """
 
@@ -29,7 +29,7 @@ F32 = npt.NDArray[np.float32]
 Sound = tuple[F32, int]
 
 _ALS_HEADER_BYTES, _ALS_RATE_HZ = 32, 11_025
-_QUEEN_HEAD, _QUEEN_ENTRY = ">4s6sBBH", ">12sBII"
+_QUEEN_HEAD, _QUEEN_ENTRY = ">4s6s3xH", ">12sBII"
 _NO_SPEECH = ("/sfx/", "/radclick/")
 
 
@@ -45,7 +45,7 @@ class Recording:
 def amazon_queen(file: Path) -> Iterator[Recording]:
     """The speech in ``queen.1c``; ValueError where it is another file."""
     with file.open("rb") as stream:
-        magic, _, _, _, count = struct.unpack(_QUEEN_HEAD, stream.read(struct.calcsize(_QUEEN_HEAD)))
+        magic, _, count = struct.unpack(_QUEEN_HEAD, stream.read(struct.calcsize(_QUEEN_HEAD)))
         if magic != b"QTBL":
             raise ValueError(f"{file} is not the data of Flight of the Amazon Queen")
         table = stream.read(count * struct.calcsize(_QUEEN_ENTRY))
@@ -57,7 +57,7 @@ def amazon_queen(file: Path) -> Iterator[Recording]:
 
 def drascula(folder: Path) -> Iterator[Recording]:
     """The speech files of a folder."""
-    for file in sorted(folder.glob("*.ALS"), key=lambda file: int(file.stem)):
+    for file in sorted(folder.glob("*.ALS")):
         yield Recording("drascula", file.stem, _Bytes(file))
 
 
