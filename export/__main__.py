@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,7 @@ from streamer.contract.manifest import (
 )
 
 LISTENING_SEED, LISTENING_BATCHES = 7, 16  # of 16 windows each
+NAMES = {"kokoro": "Kokoro-82M", "espeak": "eSpeak NG", "festival": "Festival"}
 
 
 def timing() -> Timing:
@@ -90,13 +92,20 @@ def listening(corpus: Path | None, cache: Path) -> list[Window]:
     return windows
 
 
+def english(engines: Sequence[str]) -> str:
+    """Who spoke the lessons, in words."""
+    names = [NAMES.get(engine, engine) for engine in engines if engine != "people"]
+    people = " and actors in free games" if "people" in engines else ""
+    return f"synthetic English ({', '.join(names)}){people}, curves from aligned phones"
+
+
 def training_facts(checkpoint: Path, hardware: str | None) -> Training:
     """Where the weights come from, out of the run's ``run.json`` beside the checkpoint where there is one."""
     run = checkpoint.parent / "run.json"
     facts = json.loads(run.read_text()) if run.exists() else {}
     lessons = []
     if facts.get("corpus") or facts.get("init") or not facts:
-        lessons.append("synthetic English (Kokoro-82M, hibari, flite), curves from aligned phones")
+        lessons.append(english(facts.get("engines", ["kokoro", "hibari", "flite"])))
     if "capture_minutes" in facts:
         lessons.append(f"{facts['capture_minutes']:g} minutes of captured faces")
     return Training(

@@ -241,13 +241,14 @@ def repeat(x: Tensor) -> Tensor:
     return x.repeat(DRAWS, *([1] * (x.dim() - 1)))
 
 
-def find_lessons(options: Options) -> tuple[Lessons, dict[str, float]]:
+def find_lessons(options: Options) -> tuple[Lessons, dict[str, object]]:
     """What the run learns from, and how much it is, for ``run.json``."""
     windows, captures = None, None
-    facts: dict[str, float] = {}
+    facts: dict[str, object] = {}
     if options.corpus is not None:
         strip = build_strip(options.corpus, options.cache, held_out=False)
         windows, facts["speech_hours"] = Windows(strip, options.seed), round(strip.hours, 2)
+        facts["engines"] = sorted({str(utterance["engine"]) for utterance in strip.utterances})
     if options.captures is not None:
         captures = Captures([options.captures], options.seed)
         facts["capture_minutes"] = round(captures.minutes, 2)

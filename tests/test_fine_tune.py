@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
-from export.__main__ import training_facts
+from export.__main__ import english, training_facts
 from model.captures import UNKNOWN_PHONE, Captures
 from model.diffusion import few_steps
 from model.fine_tune import load_trained, phone_head, widen
@@ -209,3 +209,8 @@ def test_likeness_is_printed_for_every_checkpoint_and_mistakes_are_one_sentence(
     assert row.startswith(str(tmp_path / "student.safetensors")) and len(row.split()) == 4
     assert likeness_main([str(tmp_path / "kept"), str(tmp_path / "nothing.safetensors")]) == 2
     assert "nothing.safetensors" in capsys.readouterr().err
+
+
+def test_whoever_spoke_is_named_in_the_bundle() -> None:
+    assert english(["flite", "kokoro"]) == "synthetic English (flite, Kokoro-82M), curves from aligned phones"
+    assert "(hibari) and actors in free games, curves" in english(["hibari", "people"])
