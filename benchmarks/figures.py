@@ -30,8 +30,8 @@ def _steps() -> str:
     return lip_tables.steps(_load("steps") if (RESULTS / "steps.json").exists() else None)
 
 
-def _lips(table: Callable[[Any], str]) -> Callable[[], str]:
-    return lambda: table(_load("lips"))
+def _lips(table: Callable[[Any], str], name: str = "lips") -> Callable[[], str]:
+    return lambda: table(_load(name))
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -46,7 +46,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "lookaheads": _lips(lip_tables.lookaheads),
     "languages": _lips(lip_tables.languages),
     "voices": _lips(lip_tables.voices),
-    "actors": _lips(lip_tables.actors),
+    "actors": _lips(lip_tables.actors, "lips-actors"),
     "idle": _lips(lip_tables.idle),
     "steps": _steps,
 }
