@@ -39,7 +39,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "model": (
         {"streamer.contract"},
         {"numpy", "torch", "transformers", "soundfile", "soxr", "safetensors", "scipy", "tqdm"}
-        | {"av", "matplotlib", "PIL", "pocketsphinx", "onnx", "onnxruntime", "espeakng_loader", "hibari"},
+        | {"av", "matplotlib", "PIL", "pocketsphinx", "onnx", "onnxruntime", "espeakng_loader", "hibari"}
+        | {"faster_whisper"},
     ),
     "export": (
         {"model", "streamer.contract", "streamer.engine"},

