@@ -172,7 +172,7 @@ class Evaluation:
     def held_out(self, name: str, corpus: Path) -> None:
         """Voices that training never heard: ``voices`` are synthetic, ``actors`` are people."""
         chosen: list[Any] = [u for u in read_corpus(corpus) if is_held_out(str(u["voice"]))]
-        held_out = [u for u in chosen if (u["engine"] == "people") == (name == "actors")]
+        held_out = [u for u in chosen if (u.get("engine") == "people") == (name == "actors")]
         if not held_out and self.options.sets == "all":
             print(f"{corpus} has no held-out {name}: they are left out.")
             return

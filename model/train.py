@@ -248,7 +248,7 @@ def find_lessons(options: Options) -> tuple[Lessons, dict[str, object]]:
     if options.corpus is not None:
         strip = build_strip(options.corpus, options.cache, held_out=False)
         windows, facts["speech_hours"] = Windows(strip, options.seed), round(strip.hours, 2)
-        facts["engines"] = sorted({str(utterance["engine"]) for utterance in strip.utterances})
+        facts["engines"] = sorted({str(utterance.get("engine", "speech")) for utterance in strip.utterances})
     if options.captures is not None:
         captures = Captures([options.captures], options.seed)
         facts["capture_minutes"] = round(captures.minutes, 2)
