@@ -47,6 +47,7 @@ _BACKLOG = 1024
 _ANSWER_S = 5.0
 _MOST_ANSWER_BYTES = 4 << 20
 _STARTING = b"The process of this stream is starting. Try again in a moment.\n"
+_TOLD_TOO_S = 0.2  # whoever tells all of them to stop, as systemd does, may tell the front last
 _PAUSE_S = 0.02  # where a channel is full, or the system has no descriptor left
 
 
@@ -194,6 +195,8 @@ class _Member:
         """Keeps it running until it is stopped, or ends before it was ready; its exit code."""
         while True:
             code, was_ready = await self._live_once()
+            if was_ready and not self._is_stopping:
+                await asyncio.sleep(_TOLD_TOO_S)
             if self._is_stopping or not was_ready:
                 return abs(code) or int(not self._is_stopping)
             log.error("process ended, started again", extra={"number": self._number, "code": code})
