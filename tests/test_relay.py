@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,15 @@ AUDIO = fakes.speech(2.0)
 
 @contextlib.asynccontextmanager
 async def relay(
-    folder: Path, upstream: str, token: str | None = None, **settings: Any
+    folder: Path,
+    upstream: str,
+    token: str | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    **settings: Any,
 ) -> AsyncIterator[Address]:
     chosen = Settings(port=0, stats_interval_s=60, **settings)
-    async with relaying(chosen, Bundle.load(folder), upstream, token, web_root=folder / "web") as address:
+    web = folder / "web"
+    async with relaying(chosen, Bundle.load(folder), upstream, token, web_root=web, clock=clock) as address:
         yield address
 
 
@@ -141,6 +147,47 @@ def test_a_cable_to_the_upstream_that_is_pulled_costs_those_who_watch_here_no_co
             assert [event.seq for event in frames] == sorted({event.seq for event in frames}), "none twice"
             assert frames[-1].first_frame + len(frames[-1].values) == 60
             assert only(events, wire.Ended).frames == 60
+
+    play(scenario, folder)
+
+
+def test_frames_that_are_late_when_they_come_are_not_passed_on_but_counted(folder: Path) -> None:
+    late_s = 0.0
+
+    def clock() -> float:  # the relay's; after its question for the upstream's, that one seems ahead as well
+        return time.monotonic() + late_s
+
+    async def scenario(running: Place) -> None:
+        nonlocal late_s
+        async with (
+            relay(folder, upstream_of(running.address), clock=clock) as near,
+            connect(running.url(), "publish", audio=MONO) as speaker,
+            connect(near.stream("anna"), audio_passthrough=True) as watcher,
+        ):
+            metrics = near.hub.metrics
+            counted = [metrics.frames, metrics.frames_dropped.labels("slow_relay")]
+
+            async def handled(frames: int) -> None:
+                while sum(count._value.get() for count in counted) < frames:
+                    await asyncio.sleep(0.001)
+
+            await say(speaker, AUDIO[:16_000])
+            await handled(26)  # what one second of audio gives before its lookahead ends
+            passed = counted[0]._value.get()
+            late_s = 5.0
+            await say(speaker, AUDIO[16_000:24_000])
+            await handled(42)
+            late_s = 0.0
+            await say(speaker, AUDIO[24_000:])
+            await speaker.end()
+            events = await everything(watcher)
+            frames = [event for event in events if isinstance(event, wire.Frames)]
+            lost = 60 - sum(len(event.values) for event in frames)
+            assert lost == counted[1]._value.get() >= 42 - passed > 0
+            assert frames[-1].first_frame + len(frames[-1].values) == 60, "it goes on where it is in time"
+            assert only(events, wire.Ended).frames == 60
+            heard = sum(len(event.samples) for event in events if isinstance(event, wire.Passthrough))
+            assert 0 < heard < len(AUDIO), "late audio is not passed on either"
 
     play(scenario, folder)
 

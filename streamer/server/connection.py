@@ -213,7 +213,7 @@ class Connection:
             return
         match command:
             case wire.ClockRequest():
-                self._subscriber.tell(wire.ClockReply(command.client_time_s, self._house.now()))
+                self._subscriber.tell(wire.ClockReply(command.client_time_s, self._watched.now()))
             case wire.Hello():
                 raise FaceError("bad_message", "A second hello came.")
             case _ if self._spoken is None:

@@ -35,6 +35,9 @@ class Watched(Protocol):
     def welcome(self, role: wire.Role, output: wire.OutputFormat) -> wire.Welcome:
         """What a client must know before its first frame."""
 
+    def now(self) -> float:
+        """The clock of its frames' emission, which a client asks for."""
+
     def join(self, subscriber: Subscriber) -> None:
         """Adds a subscriber, who begins with the next block."""
 
@@ -78,10 +81,6 @@ class House(ABC):
     @abstractmethod
     def speak(self, name: str, hello: wire.Hello) -> Stream:
         """The stream that a speaker's hello opens, or goes on with; raises what it is refused for."""
-
-    def now(self) -> float:
-        """The clock of the frames' emission, which a client asks for."""
-        return self.clock()
 
     # ---- who is there ----
 

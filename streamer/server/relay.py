@@ -9,11 +9,14 @@ decoded but their kind, and nothing is encoded. Rules:
 
 1. A stream is watched upstream while somebody watches it here, once for each format that is asked for; the
    last one to leave ends it.
-2. A slow watcher loses its own oldest frames (its outbox), a slow relay those of its own watchers.
+2. A slow watcher loses its own oldest frames (its outbox). A slow relay loses those of its own watchers:
+   what is older than ``_STALE_S`` when it is read is not passed on, so that a relay that cannot write to all
+   of its watchers in time shows them a face with gaps, not one that lags further and further.
 3. An upstream connection that is lost is made anew. Where the same session answers, those who watch see a gap
    in ``seq`` at most; another session, or none for ``_PATIENCE_S``, ends it for them, and they come back by
    themselves.
-4. Time is the upstream's: a question for the clock is answered on the clock of the frames' ``emit_time_s``.
+4. Time is the upstream's, stream by stream, as a balancer may stand before many servers: a question for the
+   clock is answered on the clock of the frames' ``emit_time_s``.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from websockets.typing import Subprotocol
 
 from streamer.contract import wire
 from streamer.contract.errors import CODES, FaceError
+from streamer.server.far_clock import FarClock
 from streamer.server.house import House
 from streamer.server.metrics import Metrics
 from streamer.server.settings import Settings
@@ -43,7 +47,9 @@ log = logging.getLogger(__name__)
 _PATIENCE_S, _PAUSE_S = 10.0, 0.25
 _ANSWER_S = 10.0  # for a welcome
 _CLOCK_EVERY_S = 10.0
+_STALE_S = 1.0
 _COUNT = struct.Struct("<I")  # of frames, at 16 in a frames message
+_EMITTED = struct.Struct("<d")  # at 32 there
 
 Key = tuple[str, wire.OutputFormat, bool]
 
@@ -71,9 +77,9 @@ class Relay(House):
         self._token = token
         self._tasks = tasks
         self._streams: dict[Key, Relayed] = {}
-        self._ahead_s = 0.0  # the upstream's clock minus ours
         self.is_accepting = True
         metrics.capacity.set(0)
+        metrics.frames_dropped.labels("slow_relay")
 
     async def watch(self, name: str, hello: wire.Hello) -> Relayed:
         """The upstream's stream of a name, in the hello's format; raises what the upstream says."""
@@ -96,10 +102,6 @@ class Relay(House):
 
     def check_output(self, output: wire.OutputFormat) -> None:
         """The upstream knows what frames it has, and says so."""
-
-    def now(self) -> float:
-        """The upstream's clock."""
-        return self.clock() + self._ahead_s
 
     def end_all(self, farewell: FaceError) -> None:
         """Ends every stream."""
@@ -140,11 +142,6 @@ class Relay(House):
         )
         return wire.encode_message(hello)
 
-    def heard_clock(self, asked: float, theirs: float) -> None:
-        """Takes an answer of the upstream's clock; half of the way is assumed to be the answer's."""
-        now = self.clock()
-        self._ahead_s = theirs - (asked + now) / 2
-
     def forget(self, stream: Relayed) -> None:
         """The stream is over, or watched by nobody."""
         if self._streams.get(stream.key) is stream:
@@ -166,6 +163,8 @@ class Relayed:
         self._relay = relay
         self._name, self._output, self._passthrough = key
         self._subscribers: dict[Subscriber, None] = {}
+        self._far = FarClock(relay.clock)
+        self._is_late = False
         self._welcome: wire.Welcome | None = None
         self._stats = wire.Stats(0, 0, 0, 0.0)
         self._failure: FaceError | None = None
@@ -196,7 +195,11 @@ class Relayed:
     def welcome(self, role: wire.Role, output: wire.OutputFormat) -> wire.Welcome:
         """The upstream's welcome, at this instant."""
         assert self._welcome is not None
-        return msgspec.structs.replace(self._welcome, server_time_s=self._relay.now())
+        return msgspec.structs.replace(self._welcome, server_time_s=self.now())
+
+    def now(self) -> float:
+        """The upstream's clock."""
+        return self._far.now()
 
     def join(self, subscriber: Subscriber) -> None:
         """Adds a subscriber, who begins with the next block."""
@@ -264,7 +267,8 @@ class Relayed:
         if isinstance(answer, wire.ErrorMessage):
             raise _error_of(answer)
         assert isinstance(answer, wire.Welcome)
-        self._relay.heard_clock(asked, answer.server_time_s)
+        self._far = FarClock(self._relay.clock)  # another server may answer this time
+        self._far.heard(asked, answer.server_time_s)
         if self._welcome is not None and answer.session != self._welcome.session:
             raise FaceError("shutting_down", "The stream was begun anew.", "Connect again.")
         self._welcome = answer
@@ -275,10 +279,7 @@ class Relayed:
         asked = self._relay.clock()
         async for message in socket:
             if isinstance(message, bytes):
-                frames = _COUNT.unpack_from(message, 16)[0] if message[0] == wire.FRAMES else 0
-                if frames:
-                    self._relay.metrics.frames.inc(frames)
-                await show_all(Media(message, frames), self._subscribers)
+                await self._pass_on(message)
                 if (now := self._relay.clock()) - asked > _CLOCK_EVERY_S:
                     asked = now
                     await socket.send(wire.encode_message(wire.ClockRequest(now)))
@@ -290,13 +291,29 @@ class Relayed:
                 case wire.Stats():
                     self._stats = event
                 case wire.ClockReply():
-                    self._relay.heard_clock(event.client_time_s, event.server_time_s)
+                    self._far.heard(event.client_time_s, event.server_time_s)
                 case wire.Ended():
                     self._tell(event)
                     return False
                 case _:
                     self._tell(event)
         return True  # closed without a word: lost
+
+    async def _pass_on(self, message: bytes) -> None:
+        frames = 0
+        if message[0] == wire.FRAMES:
+            frames = _COUNT.unpack_from(message, 16)[0]
+            was_late, age_s = self._is_late, self._far.age_s(_EMITTED.unpack_from(message, 32)[0])
+            self._is_late = age_s > _STALE_S
+            if self._is_late and not was_late:
+                log.warning("frames are late", extra=self.who | {"late_s": round(age_s, 2)})
+        if not self._is_late:
+            self._relay.metrics.frames.inc(frames)
+            await show_all(Media(message, frames), self._subscribers)
+        elif frames:  # audio goes with the frames that it came with, uncounted
+            self._relay.metrics.frames_dropped.labels("slow_relay").inc(frames)
+            for subscriber in self._subscribers:
+                subscriber.dropped_frames += frames
 
     def _stop(self) -> None:
         self._relay.forget(self)

@@ -197,8 +197,12 @@ class Stream:
             style_scales=manifest.style_scales,
             style=session.style,
             received_samples=self._inbox.received_samples,
-            server_time_s=self._clock(),
+            server_time_s=self.now(),
         )
+
+    def now(self) -> float:
+        """The clock of ``emit_time_s``."""
+        return self._clock()
 
     def stats(self, subscriber: Subscriber) -> wire.Stats:
         """The stream's and the subscriber's counts since their start."""
