@@ -311,7 +311,7 @@ class Relayed:
             self._relay.metrics.frames.inc(frames)
             await show_all(Media(message, frames), self._subscribers)
         elif frames:  # audio goes with the frames that it came with, uncounted
-            self._relay.metrics.frames_dropped.labels("slow_relay").inc(frames)
+            self._relay.metrics.frames_dropped.labels("slow_relay").inc(frames * len(self._subscribers))
             for subscriber in self._subscribers:
                 subscriber.dropped_frames += frames
 
