@@ -1,6 +1,6 @@
 """One of the processes of ``--processes``: ``python -m streamer.cli.member PORT CHANNEL COMMAND …``.
 
-Started by ``streamer.server.front`` with two open descriptors; nobody else starts it.
+Started by ``streamer.server.member`` with two open descriptors; nobody else starts it.
 """
 
 from __future__ import annotations

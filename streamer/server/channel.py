@@ -1,6 +1,6 @@
 """A process's end of its front: connections come as sockets that somebody else has accepted.
 
-``streamer.server.front`` starts the process with two descriptors: the port, which here is only asked for its
+``streamer.server.member`` starts the process with two descriptors: the port, which here is only asked for its
 number, and the channel. Each byte on the channel brings a socket, of which nothing was read. Rules:
 
 1. The process says once that it is ready, and for how many speakers; no socket comes before.

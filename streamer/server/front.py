@@ -5,15 +5,14 @@
     accept → peek at the first line → choose a process → the open socket itself is handed to it
 
 Nothing is copied: once a process says that it has the socket, the front lets go and has no part in what is
-said. State: the port, and for each process (``_Member``) the channel over which sockets go. Rules:
+said. State: the port, and the processes (``streamer.server.member``). Rules:
 
 1. A stream's speaker and watchers meet because its name is hashed, as a balancer does that stands before
    several machines. Where each process serves everybody (relays), they take turns.
 2. The page's files are served by each in turn. Health and metrics are asked of all and answered together:
    alive and ready is the server while one process is; each metric is told with its ``process``.
-3. A process that ends is started again. Who comes for it meanwhile, or was on the way to it, waits for it,
-   and is told 503 where that takes too long. One that ends before it was ready ends them all, with its exit
-   code.
+3. Who comes for a process that is not there waits for it, and is told 503 where that takes too long. A
+   process that ends before it was ready ends them all, with its exit code.
 4. To stop is to take no more connections, to tell every process (SIGTERM), and to wait for them. A process
    whose front is gone stops by itself.
 """
@@ -21,18 +20,16 @@ said. State: the port, and for each process (``_Member``) the channel over which
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
-import signal
 import socket
 import zlib
-from collections import deque
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 from streamer.contract.errors import FaceError
 from streamer.server.http import answer
+from streamer.server.member import Member
 from streamer.server.metrics import CONTENT_TYPE, together
 from streamer.server.settings import Settings
 from streamer.server.sockets import unusable
@@ -44,11 +41,8 @@ _STREAMS = b"/v1/streams/"
 _OF_ALL = (b"/healthz", b"/readyz", b"/metrics")
 _LONGEST_LINE = 8192
 _BACKLOG = 1024
-_ANSWER_S = 5.0
-_MOST_ANSWER_BYTES = 4 << 20
 _STARTING = b"The process of this stream is starting. Try again in a moment.\n"
-_TOLD_TOO_S = 0.2  # whoever tells all of them to stop, as systemd does, may tell the front last
-_PAUSE_S = 0.02  # where a channel is full, or the system has no descriptor left
+_PAUSE_S = 0.02  # where the system has no descriptor left
 
 
 class Front:
@@ -71,7 +65,7 @@ class Front:
         patience_s: float,
     ) -> None:
         self._port = port
-        self._members = [_Member(number, port, command) for number in range(processes)]
+        self._members = [Member(number, port, command) for number in range(processes)]
         self._turns = itertools.cycle(self._members)
         self._takes_turns = takes_turns
         self._patience_s = patience_s
@@ -141,7 +135,7 @@ class Front:
             self._strangers.leave(link)
             link.close()
 
-    def _member(self, path: bytes) -> _Member:
+    def _member(self, path: bytes) -> Member:
         if path.startswith(_STREAMS) and not self._takes_turns:
             return self._members[zlib.crc32(path.removeprefix(_STREAMS)) % len(self._members)]
         return next(self._turns)
@@ -166,119 +160,6 @@ class Front:
             await writer.wait_closed()
 
 
-class _Member:
-    """One process, again and again.
-
-    Args:
-        number: of it. port: passed on for its address. command: starts it.
-    """
-
-    def __init__(
-        self, number: int, port: socket.socket, command: Callable[[int, int], Sequence[str]]
-    ) -> None:
-        self._number = number
-        self._port = port
-        self._command = command
-        self._process: asyncio.subprocess.Process | None = None
-        self._channel: socket.socket | None = None
-        self._on_the_way: deque[asyncio.Future[bool]] = deque()
-        self._is_ready = asyncio.Event()
-        self._is_stopping = False
-        self._places = 0
-
-    async def ready(self) -> int:
-        """Waits until it takes connections; how many may speak there."""
-        await self._is_ready.wait()
-        return self._places
-
-    async def live(self) -> int:
-        """Keeps it running until it is stopped, or ends before it was ready; its exit code."""
-        while True:
-            code, was_ready = await self._live_once()
-            if was_ready and not self._is_stopping:
-                await asyncio.sleep(_TOLD_TOO_S)
-            if self._is_stopping or not was_ready:
-                return abs(code) or int(not self._is_stopping)
-            log.error("process ended, started again", extra={"number": self._number, "code": code})
-
-    async def _live_once(self) -> tuple[int, bool]:
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command(self._port.fileno(), theirs.fileno()),
-                pass_fds=(self._port.fileno(), theirs.fileno()),
-                start_new_session=True,  # Ctrl-C is for the front, which tells them
-            )
-            try:
-                if self._is_stopping:
-                    self.stop()
-                theirs.close()
-                ours.setblocking(False)
-                if places := await _heard(ours):
-                    self._places, self._channel = int(places), ours
-                    self._is_ready.set()
-                while taken := await _heard(ours):
-                    for _ in taken:
-                        _resolve(self._on_the_way.popleft(), True)
-                self._channel = None
-                self._is_ready.clear()
-                while self._on_the_way:
-                    _resolve(self._on_the_way.popleft(), False)
-                code = await self._process.wait()
-            finally:
-                if self._process.returncode is None:
-                    self._process.kill()
-        return code, bool(places)
-
-    def stop(self) -> None:
-        """Tells it to stop."""
-        self._is_stopping = True
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGTERM)
-
-    async def take(self, link: socket.socket, patience_s: float) -> bool:
-        """Hands it a socket, as soon as it is ready; false where it never was.
-
-        Args:
-            link: an open socket. patience_s: how long that may take.
-        """
-        is_on_its_way = False
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience_s):
-                while not is_on_its_way:
-                    await self._is_ready.wait()
-                    assert self._channel is not None
-                    try:
-                        socket.send_fds(self._channel, [b"."], [link.fileno()])
-                    except (BlockingIOError, BrokenPipeError, ConnectionResetError):
-                        await asyncio.sleep(_PAUSE_S)
-                        continue
-                    self._on_the_way.append(taken := asyncio.get_running_loop().create_future())
-                    is_on_its_way = True  # it may take the socket at any time: nobody else may use it now
-                    is_on_its_way = await taken
-        return is_on_its_way
-
-    async def ask(self, path: bytes) -> tuple[int, bytes]:
-        """Its own answer to a request for a path: the status, and the body; 503 where there is none."""
-        ours, theirs = socket.socketpair()
-        try:
-            async with asyncio.timeout(_ANSWER_S):
-                with theirs:
-                    if not await self.take(theirs, _ANSWER_S):
-                        raise TimeoutError
-                reader, writer = await asyncio.open_connection(sock=ours)
-                try:
-                    writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: front\r\n\r\n")
-                    head, _, body = (await _all(reader)).partition(b"\r\n\r\n")
-                finally:
-                    writer.close()
-            return int(head.split()[1]), body
-        except (OSError, TimeoutError, IndexError, ValueError):
-            ours.close()
-            return HTTPStatus.SERVICE_UNAVAILABLE, b""
-
-
 def open_port(settings: Settings) -> socket.socket:
     """The listening port of a front.
 
@@ -301,18 +182,6 @@ def open_port(settings: Settings) -> socket.socket:
         raise unusable(settings, error) from None
     port.setblocking(False)
     return port
-
-
-async def _heard(channel: socket.socket) -> bytes:
-    """What a process says next; nothing once it has ended."""
-    with contextlib.suppress(ConnectionResetError):  # it ended and left sockets untaken
-        return await asyncio.get_running_loop().sock_recv(channel, 64)
-    return b""
-
-
-def _resolve(taken: asyncio.Future[bool], result: bool) -> None:
-    if not taken.done():  # whoever waited may have given up
-        taken.set_result(result)
 
 
 async def _first_line(link: socket.socket) -> bytes:
@@ -350,13 +219,3 @@ async def _readable(link: socket.socket) -> None:
 def _path(line: bytes) -> bytes:
     words = line.split()
     return words[1].partition(b"?")[0] if len(words) == 3 else b""
-
-
-async def _all(reader: asyncio.StreamReader) -> bytes:
-    parts, size = [], 0
-    while part := await reader.read(1 << 16):
-        parts.append(part)
-        size += len(part)
-        if size > _MOST_ANSWER_BYTES:
-            raise ValueError("the answer does not end")
-    return b"".join(parts)
