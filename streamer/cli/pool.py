@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,10 +72,24 @@ def run(argv: list[str]) -> int:
         "cpus": options.cpus,
         "gpus": options.gpus,
     }
-    pool = deploy(options.engine, chosen, bundle)
+    with _ending_at_once():
+        pool = deploy(options.engine, chosen, bundle)
     number = f"{options.replicas} to {most}" if most > options.replicas else str(options.replicas)
     print(
         f"The pool answers: {number} replica{'s' if most > 1 else ''} of {bundle.manifest.name} "
         f"{bundle.manifest.version} ({bundle.digest[:12]}), {pool.provider} {pool.variant}."
     )
     return 0
+
+
+@contextlib.contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """Ctrl-C ends the process without an exception, which may be lost in a callback of Ray's.
+
+    There is nothing to tidy: what was asked of the cluster stays asked.
+    """
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
