@@ -69,12 +69,14 @@ class TorchBackend:
 
         net, style, mask = self.net, gather("style"), gather("prefix_mask")
         with torch.inference_mode():
-            heard, prefix = net.listen(gather("audio")), net.normalise(gather("prefix"))
+            features = net.ear(gather("audio"))
+            heard, prefix = net.project(features), net.normalise(gather("prefix"))
 
             def denoise(noisy: Tensor, step: Tensor) -> Tensor:
                 return net.denoiser(noisy, heard, style, step, prefix, mask)
 
-            motion = net.denormalise(self.sample(denoise, gather("noise"))).clamp(0, 1)
+            drawn = self.sample(denoise, gather("noise"))
+            motion = net.coefficients(drawn, net.contact_logits(features))
         return np.asarray(motion.numpy(), np.float32)
 
 

@@ -69,6 +69,7 @@ class Fused(nn.Module):
         self.levels = [float(ALPHA_BAR[step]) for step in steps]
         self.conv1, self.conv2 = as_product(net.ear.conv1), as_product(net.ear.conv2)
         self.projection = as_product(net.audio_projection)
+        self.contacts = as_product(net.contacts.hidden)
         with torch.no_grad():
             embedding = step_embedding(torch.tensor(steps), net.shape.width)
             tokens = net.denoiser.step_mlp(embedding)
@@ -86,7 +87,7 @@ class Fused(nn.Module):
     ) -> Tensor:
         """See the class; the sampler is ``model.diffusion.few_steps``."""
         net, denoiser = self.net, self.net.denoiser
-        heard = self.listen(audio)
+        heard, contacts = self.listen(audio)
         mask = prefix_mask[..., None]
         given = torch.cat([net.normalise(prefix) * mask, mask], dim=-1)
         layers = len(denoiser.layers)
@@ -108,17 +109,18 @@ class Fused(nn.Module):
                     denoiser.bias,
                 )
             clean = denoiser.motion_decoder(x)
-        return net.denormalise(clean).clamp(0, 1)
+        return net.coefficients(clean, contacts)
 
-    def listen(self, audio: Tensor) -> Tensor:
-        """``DiffSpeaker.listen`` with every convolution as a product."""
+    def listen(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """``DiffSpeaker.listen`` and its ``contact_logits``, with every convolution as a product."""
         ear = self.net.ear
         x = F.gelu(self.conv1(beside(self.log_mel(audio))))
         x = F.gelu(self.conv2(beside(x, stride=2))) + ear.position
         for layer in ear.layers:
             x = layer(x)
-        heard: Tensor = self.net.interpolation @ self.projection(beside(x))
-        return heard
+        neighbours = beside(x)
+        contacts = self.net.contacts.out(F.gelu(self.contacts(neighbours)))
+        return self.net.interpolation @ self.projection(neighbours), self.net.interpolation @ contacts
 
     def log_mel(self, audio: Tensor) -> Tensor:
         """``LogMel`` as (B, N / 160, bins)."""

@@ -69,14 +69,15 @@ def defined(net: DiffSpeaker, steps: tuple[int, ...], inputs: Mapping[str, Tenso
     """Motion (B, T, C) by the network's and the sampler's definitions."""
     net.eval()
     with torch.no_grad():
-        heard, prefix = net.listen(inputs["audio"]), net.normalise(inputs["prefix"])
+        features = net.ear(inputs["audio"])
+        heard, prefix = net.project(features), net.normalise(inputs["prefix"])
 
         def denoise(noisy: Tensor, step: Tensor) -> Tensor:
             clean: Tensor = net.denoiser(noisy, heard, inputs["style"], step, prefix, inputs["prefix_mask"])
             return clean
 
-        motion: Tensor = net.denormalise(few_steps(denoise, inputs["noise"], steps))
-    return motion.clamp(0, 1)
+        drawn = few_steps(denoise, inputs["noise"], steps)
+        return net.coefficients(drawn, net.contact_logits(features))
 
 
 def agree(

@@ -28,7 +28,12 @@ from model.network import Denoiser, DiffSpeaker, step_embedding
 from streamer.contract.manifest import read_manifest
 
 F32 = npt.NDArray[np.float32]
-CONVOLUTIONS = {"conv1": "ear.conv1", "conv2": "ear.conv2", "projection": "audio_projection"}
+CONVOLUTIONS = {
+    "conv1": "ear.conv1",
+    "conv2": "ear.conv2",
+    "projection": "audio_projection",
+    "contacts": "contacts.hidden",
+}
 
 
 def steps_of(model: onnx.ModelProto) -> tuple[int, ...]:

@@ -39,6 +39,7 @@ import soxr
 import torch
 
 from model.articulation import IDLE_REACH_FRAMES, idle_coefficients
+from model.contacts import KINDS, UNKNOWN
 from model.measures import best_lag_ms, correlation_at, level_db, runs
 from model.options import option, read
 from model.shape import CHANNELS, GRID, STYLE_SCALES, STYLES, TOKEN_SAMPLES
@@ -308,7 +309,8 @@ class Captures:
         noise = torch.randn(count, reach, len(CHANNELS), generator=self.torch_random)
         motion[..., EYES] = idle_coefficients(noise, style)[..., EYES].clamp(0, 1)
         phones = torch.full((count, GRID.window_samples // TOKEN_SAMPLES), UNKNOWN_PHONE)
-        return Batch(audio[:, _ECHO_SAMPLES:], motion, noise[:, IDLE_REACH_FRAMES:], style, phones)
+        contacts = torch.full((count, GRID.segment_frames, len(KINDS)), UNKNOWN)
+        return Batch(audio[:, _ECHO_SAMPLES:], motion, noise[:, IDLE_REACH_FRAMES:], style, phones, contacts)
 
     def _before(self, ends: npt.NDArray[np.int64]) -> torch.Tensor:
         """The window that ends at each of these samples, with what lies before it: (B, n)."""

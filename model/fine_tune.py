@@ -22,7 +22,9 @@ from model.speech import PHONES
 def load_trained(net: DiffSpeaker, path: Path) -> None:
     """Fills the network from a teacher's or a student's checkpoint; ValueError where it is neither."""
     try:
-        net.load_state_dict(load_file(path))
+        found = load_file(path)
+        untaught = {name: value for name, value in net.state_dict().items() if name.startswith("contacts.")}
+        net.load_state_dict(untaught | found)  # weights of before there were contacts close none
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(
             f"{path} is no checkpoint (teacher.safetensors, student.safetensors) of this version's network"

@@ -37,14 +37,15 @@ LIPS = [p for p, name in enumerate(CHANNELS) if not name.startswith(("eye", "bro
 @torch.no_grad()
 def answer(net: DiffSpeaker, batch: Batch) -> Tensor:
     """What the network shows for these windows, (B, T, 52)."""
-    heard = net.listen(batch.audio)
+    features = net.ear(batch.audio)
+    heard = net.project(features)
     none = torch.zeros_like(batch.motion)
 
     def denoise(x: Tensor, step: Tensor) -> Tensor:
         clean: Tensor = net.denoiser(x, heard, batch.style, step, none, none[..., 0])
         return clean
 
-    return net.denormalise(few_steps(denoise, batch.noise)).clamp(0, 1)
+    return net.coefficients(few_steps(denoise, batch.noise), net.contact_logits(features))
 
 
 def likeness(shown: Tensor, captured: Tensor) -> tuple[float, float, float]:

@@ -4,8 +4,9 @@ Audio goes through an ear (log-mel spectrogram, the lower layers of Whisper's en
 denoiser predicts the clean motion x0 from noisy motion, the ear's features, a style and the diffusion step.
 Its attention is the paper's: condition tokens [style, step] are prepended to keys and values only, frame
 queries are biased by how many periods lie between frames, and in cross-attention frame i sees exactly the two
-tokens and its own audio. Two things are ours: the motion is normalised per channel, and a clean motion prefix
-(frames already emitted) may be given beside the noisy motion.
+tokens and its own audio. Three things are ours: the motion is normalised per channel, a clean motion prefix
+(frames already emitted) may be given beside the noisy motion, and the lips are closed as far as the ear alone
+hears a contact (``model.contacts``).
 
 Everything is plain matrix arithmetic, so the same modules train, run and export to ONNX. Shapes: B windows,
 T frames, C channels, S styles, L ear tokens, d width.
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.contacts import Contacts, meet
 from model.shape import GRID, TOKEN_SAMPLES, EarShape, Shape
 from streamer.contract.grid import Grid
 
@@ -283,6 +285,7 @@ class DiffSpeaker(nn.Module):
         self.ear = Ear(shape.ear, grid)
         # Three neighbouring tokens are mixed before the 50 Hz grid is thinned to the frame rate.
         self.audio_projection = nn.Conv1d(shape.ear.width, shape.width, 3, padding=1)
+        self.contacts = Contacts(shape.ear.width)
         self.denoiser = Denoiser(shape, grid)
         self.register_buffer(
             "interpolation", frame_interpolation(grid, self.ear.position.shape[0]), persistent=False
@@ -297,6 +300,10 @@ class DiffSpeaker(nn.Module):
         """Ear features (B, L, width) -> one feature vector per frame (B, T, d)."""
         return self.interpolation @ self.audio_projection(features.transpose(1, 2)).transpose(1, 2)
 
+    def contact_logits(self, features: Tensor) -> Tensor:
+        """Ear features (B, L, width) -> logits of each kind of contact at each frame (B, T, 2)."""
+        return self.interpolation @ self.contacts(features)
+
     def listen(self, audio: Tensor) -> Tensor:
         """Audio (B, window_samples) -> one feature vector per frame (B, T, d)."""
         return self.project(self.ear(audio))
@@ -308,3 +315,8 @@ class DiffSpeaker(nn.Module):
     def denormalise(self, motion: Tensor) -> Tensor:
         """Unit variance per channel -> coefficients."""
         return motion * self.std + self.mean
+
+    def coefficients(self, motion: Tensor, contact_logits: Tensor) -> Tensor:
+        """What the denoiser drew, unit variance per channel (B, T, 52), as coefficients in [0, 1] whose lips
+        meet where they should."""
+        return meet(self.denormalise(motion).clamp(0, 1), contact_logits.sigmoid())

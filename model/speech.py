@@ -24,12 +24,14 @@ from tqdm import tqdm
 from model import articulation
 from model.articulation import (
     IDLE_REACH_FRAMES,
+    PRESS,
     TRACK_RATE_HZ,
     TRACKS,
     gestures,
     idle_coefficients,
     speech_coefficients,
 )
+from model.contacts import KINDS
 from model.shape import CHANNELS, GRID, STYLE_SCALES, STYLES, TOKEN_SAMPLES
 
 PHONES = (
@@ -170,10 +172,16 @@ class Batch:
     noise: Tensor  # (B, T, 52)
     style: Tensor  # (B, S)
     phones: Tensor  # (B, L) int64, the phone at each ear token
+    contacts: Tensor  # (B, T, 2), how far each of contacts.KINDS is made, or contacts.UNKNOWN
 
     def to(self, device: torch.device) -> Batch:
         """The same windows on another device."""
         return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+def contacts(tracks: Tensor) -> Tensor:
+    """Tracks (..., len(TRACKS)) as how far each of ``KINDS`` is made, (..., 2): 1 once lips just meet."""
+    return (tracks[..., [TRACKS.index(kind) for kind in KINDS]] / (1 - PRESS)).clamp(max=1)
 
 
 class Windows:
@@ -210,7 +218,7 @@ class Windows:
         motion = (speech_coefficients(tracks, style) + idle_coefficients(noise, style)).clamp(0, 1)
         babble = self._babble(count, span)
         audio = augment(audio, babble, self.random)[:, reverb:]
-        return Batch(audio, motion, noise[:, IDLE_REACH_FRAMES:], style, phones)
+        return Batch(audio, motion, noise[:, IDLE_REACH_FRAMES:], style, phones, contacts(tracks))
 
     def _styles(self, count: int) -> Tensor:
         """Style vectors (count, S): mostly one style, sometimes a mixture of two, sometimes scaled."""

@@ -1,17 +1,19 @@
 """``python -m model.train CONFIG.toml``: trains a model; ``configs/default.toml`` is the one that ships.
 
-Three stages in one resumable, seeded run (a file with ``system = "paper"`` trains the paper's models instead,
+Four stages in one resumable, seeded run (a file with ``system = "paper"`` trains the paper's models instead,
 see ``model.paper.train``):
 
 1. **ear**: Whisper tiny.en's lower layers learn to name the phone at each of their tokens within one window.
    A lip shape is mostly its phone, and this lesson is denser than any curve.
 2. **teacher**: the denoiser learns to denoise at every step. One draw in two comes from the noisy end, where
    nothing but the sound tells what to say; the ear's top layer goes on learning, phones included.
-3. **student**: starts as the teacher's copy and learns to arrive where the teacher's DDIM arrives, in 1, 2 or
+3. **contacts**: how likely the ear hears lips that meet (``model.contacts``); nothing else learns.
+4. **student**: starts as the teacher's copy and learns to arrive where the teacher's DDIM arrives, in 1, 2 or
    4 steps from the same noise.
 
 With ``init`` a run starts from trained weights instead of Whisper's; with ``captures`` it learns from
-captured faces, beside the corpus or alone, and leaves the ear's stage out (``configs/fine-tune.toml``).
+captured faces, beside the corpus or alone, and leaves out what these do not teach
+(``configs/fine-tune.toml``).
 
 Every stage leaves ``STAGE.safetensors`` (averaged weights) in the run's folder, TensorBoard logs lie beside
 them, and ``run.json`` says what was done on what. A CUDA device is used where there is one.
@@ -34,6 +36,7 @@ from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 from model.captures import UNKNOWN_PHONE, Captures, Mixed
+from model.contacts import contact_loss
 from model.diffusion import SCHEDULES, STEPS, STUDENT_STEPS, add_noise, ddim, few_steps, spaced_steps
 from model.fine_tune import load_trained, phone_head, widen
 from model.network import DiffSpeaker, Ear
@@ -66,10 +69,14 @@ class Options:
     ear_share: float = option(
         0.365, "share of the budget for the ear; 0: it hears well enough", minimum=0, maximum=1
     )
+    contacts_share: float = option(
+        0.08, "share of the budget for lips that meet; 0: they do well enough", minimum=0, maximum=1
+    )
     student_share: float = option(0.2, "share of the budget for the student", minimum=0, maximum=1)
     batch: int = option(40, "windows per step", minimum=1)
     ear_rate: float = option(3e-4, "peak learning rate of the ear", minimum=0)
     teacher_rate: float = option(6e-4, "peak learning rate of the teacher", minimum=0)
+    contacts_rate: float = option(2e-3, "peak learning rate of the contacts", minimum=0)
     student_rate: float = option(2e-4, "peak learning rate of the student", minimum=0)
     seed: int = option(0, "of everything random", minimum=0)
     threads: int = option(2, "CPU threads", minimum=1)
@@ -86,10 +93,24 @@ class Options:
         """Captures do not name their phones, so the ear's stage needs a corpus."""
         return self.ear_share > 0 and self.corpus is not None
 
+    @property
+    def teaches_contacts(self) -> bool:
+        """As for the ear."""
+        return self.contacts_share > 0 and self.corpus is not None
+
     def stage(self, name: str) -> Stage:
         """The stage of this name; the teacher gets what the others leave of the budget."""
-        shares = {"ear": self.ear_share if self.teaches_ear else 0.0, "student": self.student_share}
-        rates = {"ear": self.ear_rate, "teacher": self.teacher_rate, "student": self.student_rate}
+        shares = {
+            "ear": self.ear_share if self.teaches_ear else 0.0,
+            "contacts": self.contacts_share if self.teaches_contacts else 0.0,
+            "student": self.student_share,
+        }
+        rates = {
+            "ear": self.ear_rate,
+            "teacher": self.teacher_rate,
+            "contacts": self.contacts_rate,
+            "student": self.student_rate,
+        }
         share = shares.get(name, max(0.0, 1 - sum(shares.values())))
         return Stage(name, share * self.budget_minutes, rates[name], self.batch, self.max_steps)
 
@@ -183,7 +204,7 @@ def train_teacher(
     """Denoising at every step; the ear's top layer moves at a tenth of the pace. Without the head that the
     ear was taught with, there is no lesson in phones."""
     top = [*net.ear.layers[-1].parameters()]
-    rest = [p for name, p in net.named_parameters() if not name.startswith("ear.")]
+    rest = [p for name, p in net.named_parameters() if not name.startswith(("ear.", "contacts."))]
     trainer = Trainer(net, options.stage("teacher"), [(rest, 1.0), (top, 0.1)], options.seed + 2)
 
     def loss_of(batch: Batch, generator: torch.Generator) -> Tensor:
@@ -200,12 +221,25 @@ def train_teacher(
     return trainer.average
 
 
+def train_contacts(net: DiffSpeaker, lessons: Lessons, options: Options, log: SummaryWriter) -> DiffSpeaker:
+    """How likely a contact is, from an ear that has learnt."""
+    trainer = Trainer(net, options.stage("contacts"), [([*net.contacts.parameters()], 1.0)], options.seed + 4)
+
+    def loss_of(batch: Batch, generator: torch.Generator) -> Tensor:
+        with torch.no_grad():
+            features = net.ear(batch.audio, draw_warp(batch.audio, generator))
+        return contact_loss(net.contact_logits(features), batch.contacts)
+
+    trainer.run(lessons, loss_of, options.out / "contacts.safetensors", log)
+    return trainer.average
+
+
 def train_student(
     teacher: DiffSpeaker, lessons: Lessons, options: Options, log: SummaryWriter
 ) -> DiffSpeaker:
     """Few steps to where the teacher's DDIM arrives, from the same noise; the ear is the teacher's."""
     net = deepcopy(teacher).train()
-    rest = [p for name, p in net.named_parameters() if not name.startswith("ear.")]
+    rest = [p for name, p in net.named_parameters() if not name.startswith(("ear.", "contacts."))]
     trainer = Trainer(net, options.stage("student"), [(rest, 1.0)], options.seed + 3)
     counts = list(SCHEDULES)
 
@@ -284,6 +318,8 @@ def train(options: Options) -> None:
             listener = train_ear(listener.to(device), lessons, options, log)
             net.ear, head = listener.ear, listener.head
         teacher = train_teacher(net.to(device), head, lessons, options, log)
+        if options.teaches_contacts:
+            teacher = train_contacts(teacher.train(), lessons, options, log)
         train_student(teacher, lessons, options, log)
     facts: dict[str, object] = {
         **as_table(options),

@@ -263,7 +263,7 @@ class Marked:
         self.seeds.append(seed)
 
     def draw(self, count: int) -> Batch:
-        shapes = [(count, 8), (count, 2, 52), (count, 2, 52), (count, 12), (count, 4)]
+        shapes = [(count, 8), (count, 2, 52), (count, 2, 52), (count, 12), (count, 4), (count, 2, 2)]
         return Batch(*(torch.full(shape, self.value) for shape in shapes))
 
 

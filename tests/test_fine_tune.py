@@ -124,10 +124,12 @@ def test_a_few_steps_of_fine_tuning_come_nearer_to_a_captured_jaw(tmp_path: Path
 
 
 def test_the_ears_part_of_the_budget_is_the_teachers_where_the_ear_is_not_taught(tmp_path: Path) -> None:
-    shares = {"ear_share": 0.4, "student_share": 0.2, "budget_minutes": 10.0}
+    shares = {"ear_share": 0.3, "contacts_share": 0.1, "student_share": 0.2, "budget_minutes": 10.0}
     taught = options(tmp_path, corpus=Path("corpus"), **shares)
-    tuned = options(tmp_path, corpus=Path("corpus"), **(shares | {"ear_share": 0.0}))
+    untaught = {"ear_share": 0.0, "contacts_share": 0.0}
+    tuned = options(tmp_path, corpus=Path("corpus"), **(shares | untaught))
     assert taught.teaches_ear and not tuned.teaches_ear and not options(tmp_path).teaches_ear
+    assert taught.teaches_contacts and not tuned.teaches_contacts and not options(tmp_path).teaches_contacts
     assert taught.stage("teacher").minutes == pytest.approx(4)
     assert tuned.stage("teacher").minutes == pytest.approx(8)
     assert tuned.stage("student").minutes == taught.stage("student").minutes == pytest.approx(2)

@@ -37,7 +37,9 @@ class LoudnessLessons:
         motion[..., CHANNELS.index("jawOpen")] = level
         noise = torch.randn(motion.shape, generator=self.generator)
         phones = (PHONES.index("AA") * (level > 0.5)).long().repeat(1, GRID.window_samples // TOKEN_SAMPLES)
-        return Batch(audio, motion, noise, torch.eye(1, Shape().styles).repeat(count, 1), phones)
+        style = torch.eye(1, Shape().styles).repeat(count, 1)
+        contacts = torch.stack([level < 0.3, torch.zeros_like(level) > 0], -1).float()
+        return Batch(audio, motion, noise, style, phones, contacts.repeat(1, GRID.segment_frames, 1))
 
 
 def options(out: Path, steps: int) -> Options:
@@ -189,14 +191,16 @@ def test_whispers_weights_land_where_they_belong(tmp_path: Path) -> None:
 def test_the_fused_sampler_is_few_steps(tmp_path: Path) -> None:
     net = small_net().eval()
     torch.nn.init.normal_(net.denoiser.motion_decoder.weight, std=0.3)
+    torch.nn.init.normal_(net.contacts.out.weight)
     inputs = example_inputs(3, seed=5)
     with torch.no_grad():
-        heard = net.listen(inputs["audio"])
+        features = net.ear(inputs["audio"])
+        heard = net.project(features)
         prefix = net.normalise(inputs["prefix"])
 
         def denoise(x: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
             return net.denoiser(x, heard, inputs["style"], step, prefix, inputs["prefix_mask"])
 
-        expected = net.denormalise(few_steps(denoise, inputs["noise"])).clamp(0, 1)
+        expected = net.coefficients(few_steps(denoise, inputs["noise"]), net.contact_logits(features))
         got = Fused(net)(*inputs.values())
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
