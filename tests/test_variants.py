@@ -105,8 +105,11 @@ def test_the_half_spectrum_is_the_whole_one() -> None:
 def test_hearing_by_products_is_hearing_by_convolutions() -> None:
     net = small_net()
     audio = fresh_inputs(4, seed=3)["audio"]
+    torch.nn.init.normal_(net.contacts.out.weight)
     with torch.no_grad():
-        torch.testing.assert_close(Fused(net).listen(audio), net.listen(audio), atol=1e-4, rtol=0)
+        heard, contacts = Fused(net).listen(audio)
+        torch.testing.assert_close(heard, net.listen(audio), atol=1e-4, rtol=0)
+        torch.testing.assert_close(contacts, net.contact_logits(net.ear(audio)), atol=1e-4, rtol=0)
 
 
 def test_every_variant_answers_as_the_network_is_defined(
