@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import struct
 import time
 from collections.abc import Callable
@@ -48,6 +49,7 @@ _PATIENCE_S, _PAUSE_S = 10.0, 0.25
 _ANSWER_S = 10.0  # for a welcome
 _CLOCK_EVERY_S = 10.0
 _STALE_S = 1.0
+_TOLD_EVERY_S = 10.0  # that frames are late
 _COUNT = struct.Struct("<I")  # of frames, at 16 in a frames message
 _EMITTED = struct.Struct("<d")  # at 32 there
 
@@ -165,6 +167,7 @@ class Relayed:
         self._subscribers: dict[Subscriber, None] = {}
         self._far = FarClock(relay.clock)
         self._is_late = False
+        self._told_late = -math.inf
         self._welcome: wire.Welcome | None = None
         self._stats = wire.Stats(0, 0, 0, 0.0)
         self._failure: FaceError | None = None
@@ -303,9 +306,10 @@ class Relayed:
         frames = 0
         if message[0] == wire.FRAMES:
             frames = _COUNT.unpack_from(message, 16)[0]
-            was_late, age_s = self._is_late, self._far.age_s(_EMITTED.unpack_from(message, 32)[0])
+            age_s = self._far.age_s(_EMITTED.unpack_from(message, 32)[0])
             self._is_late = age_s > _STALE_S
-            if self._is_late and not was_late:
+            if self._is_late and (now := self._relay.clock()) - self._told_late > _TOLD_EVERY_S:
+                self._told_late = now
                 log.warning("frames are late", extra=self.who | {"late_s": round(age_s, 2)})
         if not self._is_late:
             self._relay.metrics.frames.inc(frames)
