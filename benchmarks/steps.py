@@ -95,7 +95,7 @@ def rows(run: Path, teacher_steps: Sequence[int] = TEACHER_STEPS) -> dict[str, T
         return lambda denoise, noise: ddim(denoise, noise, spaced_steps(steps))
 
     def few(steps: int) -> Sampler:
-        return lambda denoise, noise: few_steps(denoise, noise, SCHEDULES[steps])
+        return lambda denoise, noise: few_steps(denoise, student.quieted(noise), SCHEDULES[steps])
 
     table = {f"teacher, {n} steps": TorchBackend(teacher, many(n)) for n in teacher_steps}
     return table | {

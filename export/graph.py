@@ -92,6 +92,7 @@ class Fused(nn.Module):
         given = torch.cat([net.normalise(prefix) * mask, mask], dim=-1)
         layers = len(denoiser.layers)
         style_tokens = denoiser.style_embedding(style).chunk(layers, dim=-1)
+        noise = net.quieted(noise)
         noisy = noise
         clean = noise
         for index, level in enumerate(self.levels):

@@ -76,7 +76,7 @@ def defined(net: DiffSpeaker, steps: tuple[int, ...], inputs: Mapping[str, Tenso
             clean: Tensor = net.denoiser(noisy, heard, inputs["style"], step, prefix, inputs["prefix_mask"])
             return clean
 
-        drawn = few_steps(denoise, inputs["noise"], steps)
+        drawn = few_steps(denoise, net.quieted(inputs["noise"]), steps)
         return net.coefficients(drawn, net.contact_logits(features))
 
 

@@ -45,7 +45,7 @@ def answer(net: DiffSpeaker, batch: Batch) -> Tensor:
         clean: Tensor = net.denoiser(x, heard, batch.style, step, none, none[..., 0])
         return clean
 
-    return net.coefficients(few_steps(denoise, batch.noise), net.contact_logits(features))
+    return net.coefficients(few_steps(denoise, net.quieted(batch.noise)), net.contact_logits(features))
 
 
 def likeness(shown: Tensor, captured: Tensor) -> tuple[float, float, float]:

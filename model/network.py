@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.contacts import Contacts, meet
-from model.shape import GRID, TOKEN_SAMPLES, EarShape, Shape
+from model.shape import CHANNELS, DECIDED_BY_NOISE, GRID, TOKEN_SAMPLES, EarShape, Shape
 from streamer.contract.grid import Grid
 
 MEL_HOP, MEL_WINDOW = 160, 400
@@ -292,9 +292,17 @@ class DiffSpeaker(nn.Module):
         )
         self.register_buffer("mean", torch.zeros(shape.channels))
         self.register_buffer("std", torch.ones(shape.channels))
+        deciding = torch.tensor([float(name in DECIDED_BY_NOISE) for name in CHANNELS])
+        self.register_buffer("deciding", deciding, persistent=False)
+        self.deciding: Tensor
         self.interpolation: Tensor
         self.mean: Tensor
         self.std: Tensor
+
+    def quieted(self, noise: Tensor) -> Tensor:
+        """The noise (B, T, C) that few steps start from: 0 where it decides nothing, as for all that speech
+        tells."""
+        return noise * self.deciding
 
     def project(self, features: Tensor) -> Tensor:
         """Ear features (B, L, width) -> one feature vector per frame (B, T, d)."""

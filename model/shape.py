@@ -46,6 +46,13 @@ CHANNELS: tuple[str, ...] = (
 )
 assert len(CHANNELS) == 52
 
+# The channels whose noise decides something: blinks, glances and brows are read off it
+# (``model.articulation.idle_coefficients``). See docs/decisions/0010.
+DECIDED_BY_NOISE = (
+    *("eyeBlinkLeft", "eyeLookInLeft", "eyeLookUpLeft"),
+    *("browInnerUp", "browOuterUpLeft", "mouthSmileLeft"),
+)
+
 # What can be turned up and down beside the styles, as factors around 1; the network sees factor − 1.
 STYLE_SCALES = ("intensity", "jaw", "lips", "liveliness")
 STYLES = ("neutral", "crisp", "relaxed", "energetic", "soft", "cheerful", "serious", "tense")

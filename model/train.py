@@ -9,7 +9,7 @@ see ``model.paper.train``):
    nothing but the sound tells what to say; the ear's top layer goes on learning, phones included.
 3. **contacts**: how likely the ear hears lips that meet (``model.contacts``); nothing else learns.
 4. **student**: starts as the teacher's copy and learns to arrive where the teacher's DDIM arrives, in 1, 2 or
-   4 steps from the same noise.
+   4 steps from the part of its noise that decides something (``DiffSpeaker.quieted``).
 
 With ``init`` a run starts from trained weights instead of Whisper's; with ``captures`` it learns from
 captured faces, beside the corpus or alone, and leaves out what these do not teach
@@ -37,19 +37,18 @@ from torch.utils.tensorboard import SummaryWriter
 
 from model.captures import UNKNOWN_PHONE, Captures, Mixed
 from model.contacts import contact_loss
-from model.diffusion import SCHEDULES, STEPS, STUDENT_STEPS, add_noise, ddim, few_steps, spaced_steps
+from model.diffusion import SCHEDULES, STUDENT_STEPS, add_noise, ddim, few_steps, spaced_steps
+from model.draws import draw_prefix, draw_steps, draw_warp
 from model.fine_tune import load_trained, phone_head, widen
 from model.network import DiffSpeaker, Ear
 from model.options import OptionError, as_table, load, option, read
-from model.shape import CHANNELS, MAX_HOP_FRAMES, MAX_LOOKAHEAD_FRAMES, PREFIX_FRAMES
+from model.shape import CHANNELS
 from model.speech import PHONES, Batch, Windows, build_strip
 from model.trainer import Lessons, Stage, Trainer
 from model.whisper import find_whisper, load_whisper
 
 DRAWS = 2  # noise and step are drawn this often per window: the ear is the costly part, its answer is reused
-NOISY_END = 700  # every second draw takes its step from here up
 TEACHER_SAMPLER_STEPS = 8
-WARP = 0.17  # of a vocal tract's length, as a logarithm: the corpus has few speakers, and no child
 PHONE_WEIGHT = 0.1  # of the ear's own lesson, while the teacher learns
 _JAW, _CLOSE = CHANNELS.index("jawOpen"), CHANNELS.index("mouthClose")
 
@@ -137,41 +136,6 @@ def phone_loss(logits: Tensor, phones: Tensor) -> Tensor:
     return total / known.clamp(min=1)
 
 
-def draw_prefix(motion: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A clean motion prefix as streaming gives it: the frames before a random hop, 35 % of the time none.
-
-    The hop and the lookahead that it stands before are drawn from all that a session may choose. Returns
-    normalised values (B, T, C), roughened so that the network does not trust them more than the sound, and
-    their mask (B, T).
-    """
-    count, frames, channels = motion.shape
-    back = torch.randint(1, MAX_HOP_FRAMES + MAX_LOOKAHEAD_FRAMES + 1, (count, 1), generator=generator)
-    place = torch.arange(frames)[None]
-    stop = frames - back
-    length = torch.randint(1, PREFIX_FRAMES + 1, (count, 1), generator=generator)
-    mask = ((place < stop) & (place >= stop - length)).float()
-    mask = mask * (torch.rand(count, 1, generator=generator) < 0.65)
-    rough = 0.2 * torch.randn(count, 1, channels, generator=generator)
-    rough = rough + 0.1 * torch.randn(motion.shape, generator=generator)
-    mask, rough = mask.to(motion.device), rough.to(motion.device)
-    return (motion + rough) * mask[..., None], mask
-
-
-def draw_warp(audio: Tensor, generator: torch.Generator) -> Tensor:
-    """A vocal tract for each window, up to 18 % longer or shorter; half of them keep their own, (B,)."""
-    count = len(audio)
-    warp = torch.exp(WARP * (2 * torch.rand(count, generator=generator) - 1))
-    return torch.where(torch.rand(count, generator=generator) < 0.5, warp, 1).to(audio.device)
-
-
-def draw_steps(count: int, generator: torch.Generator) -> Tensor:
-    """Diffusion steps (count,): the first half of all, the second half of the noisy end."""
-    half = count // 2
-    anywhere = torch.randint(0, STEPS, (half,), generator=generator)
-    noisy = torch.randint(NOISY_END, STEPS, (count - half,), generator=generator)
-    return torch.cat([anywhere, noisy])
-
-
 def motion_loss(net: DiffSpeaker, predicted: Tensor, target: Tensor) -> Tensor:
     """MSE on motion and on its frame differences (weights 1 and 1, the paper's), plus one on the lips' gap.
 
@@ -237,7 +201,8 @@ def train_contacts(net: DiffSpeaker, lessons: Lessons, options: Options, log: Su
 def train_student(
     teacher: DiffSpeaker, lessons: Lessons, options: Options, log: SummaryWriter
 ) -> DiffSpeaker:
-    """Few steps to where the teacher's DDIM arrives, from the same noise; the ear is the teacher's."""
+    """Few steps to where the teacher's DDIM arrives, from the part of its noise that decides something; the
+    ear is the teacher's."""
     net = deepcopy(teacher).train()
     rest = [p for name, p in net.named_parameters() if not name.startswith(("ear.", "contacts."))]
     trainer = Trainer(net, options.stage("student"), [(rest, 1.0)], options.seed + 3)
@@ -263,7 +228,7 @@ def train_student(
             return predicted
 
         chosen = counts[int(torch.randint(len(counts), (1,), generator=generator))]
-        few_steps(learn, batch.noise, SCHEDULES[chosen])
+        few_steps(learn, net.quieted(batch.noise), SCHEDULES[chosen])
         return torch.stack(losses).mean()  # whatever the step, the answer should be the teacher's
 
     trainer.run(lessons, loss_of, options.out / "student.safetensors", log)

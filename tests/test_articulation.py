@@ -19,7 +19,7 @@ from model.articulation import (
     idle_coefficients,
     speech_coefficients,
 )
-from model.shape import CHANNELS, GRID, STYLE_SCALES, STYLES
+from model.shape import CHANNELS, DECIDED_BY_NOISE, GRID, STYLE_SCALES, STYLES
 from model.speech import Windows, augment, build_strip, frame_tracks, is_held_out, pitch
 
 EVERY_STYLE = torch.eye(len(STYLES), len(STYLES) + len(STYLE_SCALES))
@@ -159,6 +159,18 @@ def test_idle_motion_hangs_on_the_noise_of_its_own_and_the_last_frames_only() ->
     one, other = (idle_coefficients(n, NEUTRAL) for n in (noise, moved))
     assert not torch.equal(one[:, :10], other[:, :10])
     assert torch.equal(one[:, 20:], other[:, 20:])
+
+
+def test_noise_decides_something_in_just_the_channels_that_keep_it() -> None:
+    noise = 2 * torch.randn(1, 400, len(CHANNELS), generator=torch.Generator().manual_seed(0))
+    before = idle_coefficients(noise, NEUTRAL)
+    deciding = []
+    for place, name in enumerate(CHANNELS):
+        moved = noise.clone()
+        moved[..., place] *= -1
+        if not torch.equal(idle_coefficients(moved, NEUTRAL), before):
+            deciding.append(name)
+    assert set(deciding) == set(DECIDED_BY_NOISE)
 
 
 def test_people_blink_with_both_eyes_several_times_a_minute_and_gaze_together() -> None:

@@ -60,7 +60,7 @@ def one_step(net: DiffSpeaker, batch: Batch) -> torch.Tensor:
         answer: torch.Tensor = net.denoiser(x, heard, batch.style, step, prefix, mask)
         return answer
 
-    return net.denormalise(few_steps(denoise, batch.noise, (999,)))
+    return net.denormalise(few_steps(denoise, net.quieted(batch.noise), (999,)))
 
 
 def test_widening_brings_a_real_face_near_and_changes_no_answer(tmp_path: Path) -> None:

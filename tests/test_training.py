@@ -13,10 +13,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from export.graph import Fused, example_inputs
 from model.diffusion import SCHEDULES, STEPS, few_steps
+from model.draws import draw_prefix, draw_steps
 from model.network import DiffSpeaker, Ear
 from model.shape import CHANNELS, GRID, PREFIX_FRAMES, TOKEN_SAMPLES, EarShape, Shape
 from model.speech import PHONES, Batch
-from model.train import Options, PhoneEar, draw_prefix, draw_steps, train_ear, train_student, train_teacher
+from model.train import Options, PhoneEar, train_ear, train_student, train_teacher
 from model.trainer import Stage, Trainer
 from model.whisper import load_whisper, read_ctranslate2
 
@@ -78,7 +79,7 @@ def test_the_ear_then_the_teacher_learn_and_the_student_reaches_it_in_few_steps(
             return student.denoiser(x, heard, batch.style, step, nothing, nothing[..., 0])
 
         answers = [
-            student.denormalise(few_steps(denoise, batch.noise, steps))[..., jaw].mean(1)
+            student.denormalise(few_steps(denoise, student.quieted(batch.noise), steps))[..., jaw].mean(1)
             for steps in SCHEDULES.values()
         ]
     for answer in answers:
@@ -201,6 +202,7 @@ def test_the_fused_sampler_is_few_steps(tmp_path: Path) -> None:
         def denoise(x: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
             return net.denoiser(x, heard, inputs["style"], step, prefix, inputs["prefix_mask"])
 
-        expected = net.coefficients(few_steps(denoise, inputs["noise"]), net.contact_logits(features))
+        drawn = few_steps(denoise, net.quieted(inputs["noise"]))
+        expected = net.coefficients(drawn, net.contact_logits(features))
         got = Fused(net)(*inputs.values())
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
