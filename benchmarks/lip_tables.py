@@ -138,7 +138,7 @@ def _held_out(facts: Facts, name: str, who: str) -> str:
     body += [
         ["correlation of the opening with the idealised curve", f"{clean['opening_r']:.3f}", "1"],
         [f"LVE (a still face has {clean['lve_still_mm2']:.0f})", f"{clean['lve_mm2']:.1f} mm²", "0"],
-        ["upper face: how much stiller than the idealised one (FDD)", f"{clean['fdd_mm']:.3f} mm", "0"],
+        ["upper face: how much stiller than the idealised one (FDD)", f"{clean['fdd_mm']:z.3f} mm", "0"],
     ]
     return caption(facts, words) + rows(["", "reached", "ideal curves"], body)
 

@@ -88,7 +88,7 @@ ENGLISH = (
     Aim("best lag", "lag_ms", within(10, unit=" ms"), "{:+.1f} ms"),
     Aim("misalignment of openings and closings in time (MTM)", "mtm_ms", at_most(40, " ms"), "{:.1f} ms"),
     Aim(_PAUSE, "pause_mean_percent", at_most(3, " %"), "{:.1f} %"),
-    Aim(_SETTLED, "settled_mean_percent", at_most(3, " %"), "{:.1f} %"),
+    Aim(_SETTLED, "settled_mean_percent", at_most(3, " %"), "{:z.1f} %"),
     Aim("jitter of the lips ÷ that of the idealised curves", "jitter_ratio", within(0.15, 1), "{:.2f}"),
     Aim("seam ratio", "seam_ratio", at_most(1.05)),
     Aim("offline–online gap: distance of the two, of LVE", "offline_online_percent", _FIVE, "{:.1f} %"),
@@ -98,7 +98,7 @@ COSTS = {"noise": 0.05, "telephone": 0.05, "loud": 0.01, "quiet": 0.01}
 LANGUAGE = (
     Aim("best lag against loudness", "lag_ms", within(20, unit=" ms"), "{:+.1f} ms"),
     Aim(_PAUSE, "pause_mean_percent", at_most(3, " %"), "{:.1f} %"),
-    Aim(_SETTLED, "settled_mean_percent", at_most(3, " %"), "{:.1f} %"),
+    Aim(_SETTLED, "settled_mean_percent", at_most(3, " %"), "{:z.1f} %"),
 )
 RATIOS = (
     Aim("jitter ÷ English", "jitter_mm", factor(1.3), "{:.2f}"),
