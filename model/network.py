@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.contacts import Contacts, meet
-from model.shape import CHANNELS, DECIDED_BY_NOISE, GRID, TOKEN_SAMPLES, EarShape, Shape
+from model.shape import CHANNELS, DECIDING_NOISE, GRID, TOKEN_SAMPLES, EarShape, Shape
 from streamer.contract.grid import Grid
 
 MEL_HOP, MEL_WINDOW = 160, 400
@@ -292,7 +292,7 @@ class DiffSpeaker(nn.Module):
         )
         self.register_buffer("mean", torch.zeros(shape.channels))
         self.register_buffer("std", torch.ones(shape.channels))
-        deciding = torch.tensor([float(name in DECIDED_BY_NOISE) for name in CHANNELS])
+        deciding = torch.tensor([float(name in DECIDING_NOISE) for name in CHANNELS])
         self.register_buffer("deciding", deciding, persistent=False)
         self.deciding: Tensor
         self.interpolation: Tensor

@@ -46,9 +46,9 @@ CHANNELS: tuple[str, ...] = (
 )
 assert len(CHANNELS) == 52
 
-# The channels whose noise decides something: blinks, glances and brows are read off it
+# The channels whose noise decides something: blinks, glances and brows, of both sides, are read off it
 # (``model.articulation.idle_coefficients``). See docs/decisions/0010.
-DECIDED_BY_NOISE = (
+DECIDING_NOISE = (
     *("eyeBlinkLeft", "eyeLookInLeft", "eyeLookUpLeft"),
     *("browInnerUp", "browOuterUpLeft", "mouthSmileLeft"),
 )

@@ -19,7 +19,7 @@ from model.articulation import (
     idle_coefficients,
     speech_coefficients,
 )
-from model.shape import CHANNELS, DECIDED_BY_NOISE, GRID, STYLE_SCALES, STYLES
+from model.shape import CHANNELS, DECIDING_NOISE, GRID, STYLE_SCALES, STYLES
 from model.speech import Windows, augment, build_strip, frame_tracks, is_held_out, pitch
 
 EVERY_STYLE = torch.eye(len(STYLES), len(STYLES) + len(STYLE_SCALES))
@@ -170,7 +170,7 @@ def test_noise_decides_something_in_just_the_channels_that_keep_it() -> None:
         moved[..., place] *= -1
         if not torch.equal(idle_coefficients(moved, NEUTRAL), before):
             deciding.append(name)
-    assert set(deciding) == set(DECIDED_BY_NOISE)
+    assert set(deciding) == set(DECIDING_NOISE)
 
 
 def test_people_blink_with_both_eyes_several_times_a_minute_and_gaze_together() -> None:

@@ -19,7 +19,7 @@ from model.network import (
     self_attention_bias,
     split_heads,
 )
-from model.shape import CHANNELS, DECIDED_BY_NOISE, GRID, TOKEN_SAMPLES, EarShape, Shape
+from model.shape import CHANNELS, DECIDING_NOISE, GRID, TOKEN_SAMPLES, EarShape, Shape
 
 SMALL = Shape(ear=EarShape(width=48, heads=3, feed_forward=64, layers=1), width=32, feed_forward=48, layers=2)
 
@@ -194,9 +194,9 @@ def test_ddim_carries_the_noise_that_its_prediction_implies() -> None:
 
 def test_noise_is_kept_where_it_decides_something_and_nowhere_else() -> None:
     kept = DiffSpeaker(SMALL).quieted(torch.ones(2, GRID.segment_frames, len(CHANNELS)))
-    wanted = torch.tensor([float(name in DECIDED_BY_NOISE) for name in CHANNELS])
+    wanted = torch.tensor([float(name in DECIDING_NOISE) for name in CHANNELS])
     assert torch.equal(kept, wanted.expand_as(kept))
-    assert len(DECIDED_BY_NOISE) == wanted.sum()
+    assert len(DECIDING_NOISE) == wanted.sum()
 
 
 def test_few_steps_renoises_with_the_same_noise() -> None:
